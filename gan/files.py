@@ -1,0 +1,95 @@
+"""Writing files so that a reader sees the whole file or none of it, whenever the writer dies."""
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Yield a temporary path beside `path` that replaces it, flushed to disk, when the block ends without an error.
+
+    The temporary file has the suffix of `path`, since some libraries choose the format by it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    try:
+        yield Path(name)
+        _flush_to_disk(name)
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+        _flush_to_disk(path.parent)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+
+
+@contextlib.contextmanager
+def replacing_folder(path):
+    """Yield a temporary folder that replaces the folder `path` as a whole when the block ends without an error."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
+    try:
+        yield temporary
+        os.chmod(temporary, 0o777 & ~_umask())
+        for file in temporary.rglob("*"):
+            _flush_to_disk(file)
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+        _flush_to_disk(path.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def write_bytes(path, content):
+    """Write `content` (bytes) to `path`, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_json(path, value):
+    """Write `value` as indented JSON, whole or not at all. Raises ValueError on NaN or infinity, which JSON does not have."""
+    _require_finite(value, "")
+    write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def sha256(path):
+    """The hex SHA-256 of the file at `path`, read in pieces."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _require_finite(value, name):
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _require_finite(item, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            _require_finite(item, f"{name}[{index}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"expected a finite number for {name}, got {value}")
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _flush_to_disk(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

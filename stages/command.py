@@ -1,0 +1,52 @@
+"""What every stage's command line shares: help, one-line errors, signals, and never outliving the process that started it."""
+
+import argparse
+import ctypes
+import inspect
+import os
+import signal
+import sys
+
+from gan.errors import UserError
+
+PARAMS = "params.yaml"
+_PR_SET_PDEATHSIG = 1
+
+
+def run(main):
+    """Run a stage's `main()` as a command and exit: 0 done, 1 an error that the user can mend, 130 or 143 stopped by a signal."""
+    module = inspect.getmodule(main)
+    parser = argparse.ArgumentParser(
+        prog=f"python -m stages.{os.path.basename(module.__file__).removesuffix('.py')}",
+        description=module.__doc__,
+        epilog=f"Parameters are read from {PARAMS}; `dvc repro` runs the stages in order and skips what has not changed.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.parse_args()
+    die_with_parent()
+    signal.signal(signal.SIGTERM, _raise_exit)
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"{parser.prog}: {error}")
+    except OSError as error:
+        if error.filename is None and error.errno is None:
+            raise
+        sys.exit(f"{parser.prog}: {error}")
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def die_with_parent():
+    """Ask Linux to send SIGTERM when the parent ends, so that a killed `dvc repro` leaves no stage behind. Elsewhere, nothing."""
+    if sys.platform != "linux":
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it ended before the request took hold
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _raise_exit(signum, frame):
+    raise SystemExit(128 + signum)
