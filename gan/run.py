@@ -1,0 +1,113 @@
+"""One training run from its first step to its last: what is recorded, when it is saved, and how it goes on after a stop."""
+
+import dataclasses
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from gan.images import to_uint8
+from gan.training import BLOCK_STEPS, NonFiniteError
+
+
+class StoppedError(Exception):
+    """A signal asked for the end; what was done has been saved."""
+
+
+@dataclasses.dataclass
+class Run:
+    """What a run has so far.
+
+    state: the engine's state after step next_step - 1; history: list of float32 [k, columns], together a row a step;
+    snapshots: step -> uint8 [16, 28, 28, 1]; trajectory: step -> the generator's weights; seconds: time spent training.
+    """
+
+    state: dict
+    next_step: int = 0
+    history: list = dataclasses.field(default_factory=list)
+    snapshots: dict = dataclasses.field(default_factory=dict)
+    trajectory: dict = dataclasses.field(default_factory=dict)
+    seconds: float = 0.0
+
+    def to_arrays(self):
+        """The run as a flat dict of arrays, for a checkpoint."""
+        arrays = {"next_step": np.array(self.next_step), "seconds": np.array(self.seconds)}
+        arrays["history"] = np.concatenate(self.history)
+        arrays |= {f"snapshot/{step}": images for step, images in self.snapshots.items()}
+        for step, weights in self.trajectory.items():
+            arrays |= {f"trajectory/{step}/{index}": weight for index, weight in enumerate(weights)}
+        for name, tensors in self.state.items():
+            arrays |= {f"state/{name}/{index}": tensor.numpy() for index, tensor in enumerate(tensors)}
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays):
+        """The run that `to_arrays` made the dict from."""
+        run = cls({}, int(arrays["next_step"]), [arrays["history"]], seconds=float(arrays["seconds"]))
+        for name, array in arrays.items():  # in the order of writing, so that lists keep theirs
+            kind, *path = name.split("/")
+            if kind == "snapshot":
+                run.snapshots[int(path[0])] = array
+            elif kind == "trajectory":
+                run.trajectory.setdefault(int(path[0]), []).append(array)
+            elif kind == "state":
+                run.state.setdefault(path[0], []).append(tf.constant(array))
+        return run
+
+    @property
+    def all_history(self):
+        """float32 [next_step, columns]."""
+        return np.concatenate(self.history)
+
+
+def trajectory_steps(*, steps, log_every_steps, points):
+    """At most `points` steps at which the generator is kept: geometrically spaced log steps, the last step always among them."""
+    last = steps - 1
+    if last < log_every_steps:
+        return {last}
+    wanted = np.geomspace(log_every_steps, last, points)
+    return {last} | {int(round(step / log_every_steps)) * log_every_steps for step in wanted[:-1]}
+
+
+def train(engine, run, *, params, save, checkpoint_every_seconds, stop_requested, on_log):
+    """Take `run` to the last step of `params`, in place.
+
+    save(run) keeps a checkpoint; stop_requested() -> bool is asked after every block; on_log(step, row) is called for every log step
+    with row float32 [columns]. Raises StoppedError after saving when asked to stop, and NonFiniteError, with the last checkpoint
+    left as it was, when a loss or a weight is not finite.
+    """
+    keep = trajectory_steps(steps=params.steps, log_every_steps=params.log_every_steps, points=params.trajectory_points)
+    started = time.monotonic() - run.seconds
+    saved = time.monotonic()
+    while run.next_step < params.steps:
+        count = _block_end(run.next_step, params) - run.next_step
+        run.state, rows = engine.advance(run.state, run.next_step, count)
+        run.history.append(rows)
+        run.next_step += count
+        step = run.next_step - 1
+        if step % params.log_every_steps == 0:
+            run.snapshots[step] = to_uint8(engine.samples(run.state))
+            on_log(step, rows[-1])
+        if step in keep:
+            run.trajectory[step] = engine.generator_weights(run.state)
+        run.seconds = time.monotonic() - started
+        stop = stop_requested()
+        if run.next_step < params.steps and (stop or time.monotonic() - saved >= checkpoint_every_seconds):
+            _require_finite_state(run)
+            save(run)
+            saved = time.monotonic()
+            if stop:
+                raise StoppedError(f"stopped after step {step} of {params.steps - 1}; saved")
+    _require_finite_state(run)
+
+
+def _block_end(step, params):
+    """The step after the block that begins at `step`: right after a log step at the latest."""
+    to_next_log = -step % params.log_every_steps + 1
+    return min(step + min(to_next_log, BLOCK_STEPS), params.steps)
+
+
+def _require_finite_state(run):
+    for name, tensors in run.state.items():
+        if not all(np.isfinite(tensor.numpy()).all() for tensor in tensors):
+            raise NonFiniteError(f"step {run.next_step - 1}: {name} is not finite")

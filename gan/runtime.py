@@ -1,0 +1,47 @@
+"""Starting TensorFlow the same way everywhere: quiet, with a fixed number of threads, and with GPU memory that grows as needed."""
+
+import contextlib
+import os
+import sys
+import tempfile
+
+
+def start_tensorflow(threads):
+    """Import TensorFlow, give it `threads` threads, and return the module. Call it before anything else imports TensorFlow.
+
+    The number is fixed rather than taken from the machine, since matrix products are split by it: two threads round differently
+    from one, and a run's bytes must not depend on how many cores happen to be there.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _stderr_kept_on_failure():
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+        for gpu in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)
+        tf.zeros(1)  # the first operation starts the devices, which prints as well
+    return tf
+
+
+@contextlib.contextmanager
+def _stderr_kept_on_failure():
+    """Hold back what native code writes to stderr; show it only if the block fails.
+
+    TensorFlow prints notices about oneDNN and absent GPU drivers before its logging is set up, so no setting silences them.
+    """
+    sys.stderr.flush()
+    original = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            sys.stderr.flush()
+            held.seek(0)
+            os.write(original, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(original, 2)
+            os.close(original)
