@@ -1,0 +1,253 @@
+"""The flow's side of the DVC process: requests, the output line by line, time limits, and an end that leaves nothing behind."""
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from gan.errors import UserError
+
+_CHILD = Path(__file__).with_name("dvc_process.py")
+
+
+class TimeUp(Exception):
+    """The run has used up its time."""
+
+
+@dataclass(frozen=True)
+class Out:
+    """One output of a stage; `path` is relative to the repository's root."""
+
+    path: str
+    cached: bool
+    metric: bool
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of dvc.yaml; `needs` are the names of the stages that it reads from."""
+
+    name: str
+    needs: tuple[str, ...]
+    outs: tuple[Out, ...]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What DVC says about a repository: its stages in order, the names of those that changed, its default remote or None."""
+
+    stages: tuple[Stage, ...]
+    changed: frozenset[str]
+    remote: str | None
+
+
+class DvcSession:
+    """A DVC process in the folder `root`, in a session of its own; use it in a `with` block, whose end ends all its processes."""
+
+    def __init__(self, root, *, grace_seconds, environment=None, held_files=()):
+        """`held_files`: open file descriptors that the process shall keep open as long as it lives (locks)."""
+        answers, answers_child = os.pipe()
+        self._grace_seconds = grace_seconds
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-u", str(_CHILD), str(answers_child), str(grace_seconds)],
+            cwd=root,
+            env=_environment(environment or {}),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=(answers_child, *held_files),
+        )
+        os.close(answers_child)
+        self._answers = os.fdopen(answers, "rb")
+        self._output = _Lines()
+        self._answer = _Lines()
+        self._pending = False
+        self._selector = selectors.DefaultSelector()
+        for file in (self._process.stdout, self._answers):
+            os.set_blocking(file.fileno(), False)
+            self._selector.register(file, selectors.EVENT_READ)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.stop()
+
+    def describe(self):
+        """Ask DVC for the stages and their state."""
+        answer, _ = self._ask({"describe": True})
+        _require_success(answer)
+        stages = tuple(
+            Stage(item["name"], tuple(item["needs"]), tuple(Out(**out) for out in item["outs"])) for item in answer["stages"]
+        )
+        return Description(stages, frozenset(answer["changed"]), answer["remote"])
+
+    def share(self, main_root):
+        """Use the cache and remotes of the repository in `main_root`."""
+        _require_success(self._ask({"share": str(main_root)})[0])
+
+    def dvc(self, *arguments, on_line=None, deadline=None):
+        """Run `dvc` with `arguments`: (exit code, lines). `on_line` gets each line as it comes; TimeUp after `deadline`."""
+        answer, lines = self._ask({"dvc": list(arguments)}, on_line, deadline)
+        if "error" in answer:
+            raise UserError(f"dvc {' '.join(arguments)}: {answer['error']}")
+        return answer["code"], lines
+
+    def stop(self, on_line=None):
+        """End the process: at once when idle, else SIGINT to its whole group, the grace period, SIGKILL."""
+        with signals_held():
+            family = _family(self._process.pid)
+            if self._pending:
+                _signal_group(self._process.pid, signal.SIGINT)
+                self._pump_until(lambda: not self._pending, time.monotonic() + self._grace_seconds, on_line)
+            if not self._pending:
+                with contextlib.suppress(BrokenPipeError):
+                    self._process.stdin.close()
+                self._pump_until(lambda: not _alive(family), time.monotonic() + self._grace_seconds, on_line)
+            _signal_group(self._process.pid, signal.SIGKILL)
+            for process in _alive(family):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            self._process.wait()
+            for file in (self._process.stdin, self._process.stdout, self._answers):
+                with contextlib.suppress(BrokenPipeError):
+                    file.close()
+            self._selector.close()
+
+    def _ask(self, request, on_line=None, deadline=None):
+        lines = []
+
+        def hear(line):
+            lines.append(line)
+            if on_line:
+                on_line(line)
+
+        try:
+            self._pending = True
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            self._pending = False
+        answers = []
+        while self._pending:
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeUp
+            answers += self._pump(hear)
+        self._drain(hear)
+        if not answers:
+            return {"error": "the DVC process ended unexpectedly: " + " ".join(lines[-3:])}, lines
+        return json.loads(answers[0]), lines
+
+    def _pump(self, on_line):
+        """Wait at most half a second for output; hand lines to `on_line` and return complete answers."""
+        answers = []
+        for key, _ in self._selector.select(timeout=0.5):
+            data = key.fileobj.read()
+            if data is None:
+                continue
+            if data == b"":
+                self._selector.unregister(key.fileobj)
+            if key.fileobj is self._answers:
+                answers += self._answer.feed(data)
+                self._pending = self._pending and not answers and data != b""
+            else:
+                for line in self._output.feed(data):
+                    on_line(line)
+        return answers
+
+    def _pump_until(self, condition, deadline, on_line):
+        while not condition() and time.monotonic() < deadline:
+            if self._selector.get_map():
+                self._pump(on_line or (lambda line: None))
+            else:
+                time.sleep(0.05)
+            self._process.poll()
+
+    def _drain(self, on_line):
+        """Everything was written before the answer was, so what is there now is all."""
+        with contextlib.suppress(KeyError):
+            self._selector.get_key(self._process.stdout)
+            while data := self._process.stdout.read():
+                for line in self._output.feed(data):
+                    on_line(line)
+        for line in self._output.flush():
+            on_line(line)
+
+
+class _Lines:
+    """Bytes in, whole lines of text out; a carriage return ends a line too, as progress bars use it."""
+
+    def __init__(self):
+        self._rest = b""
+
+    def feed(self, data):
+        *lines, self._rest = (self._rest + data).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        return [line.decode(errors="replace") for line in lines]
+
+    def flush(self):
+        rest, self._rest = self._rest, b""
+        return [rest.decode(errors="replace")] if rest else []
+
+
+def _environment(additions):
+    python_folder = os.path.dirname(sys.executable)  # so that `python -m stages.…` is this Python
+    return {
+        **os.environ,
+        "PATH": python_folder + os.pathsep + os.environ.get("PATH", ""),
+        "DVC_NO_ANALYTICS": "1",
+        "PYTHONUNBUFFERED": "1",
+        **additions,
+    }
+
+
+def _require_success(answer):
+    if "error" in answer:
+        raise UserError(f"DVC: {answer['error']}")
+
+
+def _family(pid):
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _alive(family):
+    return [process for process in family if process.is_running() and _status(process) != psutil.STATUS_ZOMBIE]
+
+
+def _status(process):
+    try:
+        return process.status()
+    except psutil.NoSuchProcess:
+        return psutil.STATUS_ZOMBIE
+
+
+def _signal_group(pid, number):
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, number)
+
+
+@contextlib.contextmanager
+def signals_held():
+    """Ignore SIGINT and SIGTERM in the block: it is short, and its work must be finished."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    kept = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
