@@ -36,11 +36,15 @@ class Scratch:
         waiting = False
         while not self._try_lock():
             if time.monotonic() > deadline:
-                raise UserError(f"this very training is already running in process {self._holder()}; wait for it or stop it")
+                holder = self._holder()
+                self._lock.close()
+                raise UserError(f"this very training is already running in process {holder}; wait for it or stop it")
             if not waiting:
                 self._log(f"waiting up to {self._wait_seconds:.0f} s for process {self._holder()}, which runs this very training")
             waiting = True
             time.sleep(0.1)
+        for unfinished in self.folder.glob(".checkpoint-*"):  # of a process that was killed while writing
+            unfinished.unlink()
         self._lock.truncate(0)
         self._lock.write(str(os.getpid()))
         self._lock.flush()
@@ -52,7 +56,8 @@ class Scratch:
     def save(self, step, arrays):
         """Write the checkpoint of `step`: `arrays` name -> ndarray. The newest two are kept, in case the last turns out damaged.
 
-        A full disk is no reason to stop training: the failed write leaves the older checkpoints and is logged.
+        Returns whether it is on the disk. A full disk is no reason to stop training: the failed write is logged and leaves the
+        older checkpoints as they are.
         """
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)

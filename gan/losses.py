@@ -17,7 +17,7 @@ def d_loss_fake(fake_logits):
 
 
 def g_loss(fake_logits):
-    """The generator's non-saturating loss: cross-entropy of fake_logits float32 [n, 1] against target 1 (arXiv 1406.2661, section 3)."""
+    """Cross-entropy of fake_logits float32 [n, 1] against target 1: the non-saturating loss of arXiv 1406.2661, section 3."""
     return tf.reduce_mean(tf.nn.softplus(-fake_logits))
 
 

@@ -35,12 +35,12 @@ def build_discriminator(*, units, leaky_slope, seed):
 
 
 def logits_of(discriminator):
-    """The discriminator up to its logits: the same layers and weights without the final sigmoid, which losses work better without."""
+    """The discriminator up to its logits: the same layers and weights, without the final sigmoid."""
     return keras.Model(discriminator.input, discriminator.get_layer("logits").output, name="discriminator_logits")
 
 
 def save_model(model, path):
-    """Save `model` in Keras' own format at `path` (ending in .keras): architecture and weights, loadable by `keras.models.load_model`.
+    """Save architecture and weights in Keras' own format at `path` (ending in .keras), for `keras.models.load_model`.
 
     Keras stamps the time into the archive and its metadata; both are set to a constant, so that equal models are equal files.
     """

@@ -43,7 +43,7 @@ def bits(*, seed, purpose, first_step, steps, count):
 def to_normal(words):
     """Standard normals float32 from random words uint32, by the inverse of the normal distribution function.
 
-    The upper 23 bits become the middles of 2^23 equal cells of (-1, 1), so that neither end, where the inverse is infinite, occurs.
+    The upper 23 bits become the middles of 2^23 equal cells of (-1, 1): neither end, where the inverse is infinite, occurs.
     """
     cell = tf.cast(tf.cast(tf.bitwise.right_shift(words, _word(9)), tf.int32), tf.float32)
     uniform = cell * np.float32(2.0**-22) + np.float32(2.0**-23 - 1)

@@ -61,20 +61,28 @@ class Run:
 
 
 def trajectory_steps(*, steps, log_every_steps, points):
-    """At most `points` steps at which the generator is kept: geometrically spaced log steps, the last step always among them."""
+    """The `points` steps at which the generator is kept: log steps spaced about geometrically, and the last step.
+
+    Where there are fewer log steps than that, all of them.
+    """
     last = steps - 1
-    if last < log_every_steps:
-        return {last}
-    wanted = np.geomspace(log_every_steps, last, points)
-    return {last} | {int(round(step / log_every_steps)) * log_every_steps for step in wanted[:-1]}
+    available = min(points, last // log_every_steps + 1)
+    kept, candidates = {last}, points
+    while len(kept) < available:  # near the start, neighbours round to the same log step: ask for more
+        spaced = np.geomspace(log_every_steps, last, candidates)[:-1] if last > log_every_steps else [0]
+        kept = {last} | {int(step / log_every_steps) * log_every_steps for step in spaced}
+        if candidates > 4 * last:
+            break
+        candidates += 1
+    return kept
 
 
 def train(engine, run, *, params, save, checkpoint_every_seconds, stop_requested, on_log):
     """Take `run` to the last step of `params`, in place.
 
-    save(run) keeps a checkpoint; stop_requested() -> bool is asked after every block; on_log(step, row) is called for every log step
-    with row float32 [columns]. Raises StoppedError after saving when asked to stop, and NonFiniteError, with the last checkpoint
-    left as it was, when a loss or a weight is not finite.
+    save(run) -> bool keeps a checkpoint; stop_requested() -> bool is asked after every block; on_log(step, row) is called for
+    every log step with row float32 [columns]. Raises StoppedError after saving when asked to stop, and NonFiniteError, with the
+    last checkpoint left as it was, when a loss or a weight is not finite.
     """
     keep = trajectory_steps(steps=params.steps, log_every_steps=params.log_every_steps, points=params.trajectory_points)
     started = time.monotonic() - run.seconds
@@ -94,10 +102,11 @@ def train(engine, run, *, params, save, checkpoint_every_seconds, stop_requested
         stop = stop_requested()
         if run.next_step < params.steps and (stop or time.monotonic() - saved >= checkpoint_every_seconds):
             _require_finite_state(run)
-            save(run)
+            is_saved = save(run)
             saved = time.monotonic()
             if stop:
-                raise StoppedError(f"stopped after step {step} of {params.steps - 1}; saved")
+                outcome = "saved" if is_saved else "NOT saved, see above"
+                raise StoppedError(f"stopped after step {step} of {params.steps - 1}; {outcome}")
     _require_finite_state(run)
 
 

@@ -1,4 +1,4 @@
-"""Starting TensorFlow the same way everywhere: quiet, with a fixed number of threads, and with GPU memory that grows as needed."""
+"""Starting TensorFlow the same way everywhere: quiet, with a fixed number of threads and GPU memory that grows as needed."""
 
 import contextlib
 import os
