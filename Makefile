@@ -1,0 +1,56 @@
+# `make help` lists the targets. The environment is made from the lock files alone and remade when they change.
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+export DVC_NO_ANALYTICS := 1
+export DO_NOT_TRACK := 1
+# the stages run `python`, which must be the environment's
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help repro test test-quick env env-test check lint lock bench clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+repro: env check ## fetch MNIST, train, evaluate, draw and report; what has not changed is skipped
+	@dvc repro || { status=$$?; dvc checkout --quiet --allow-missing 2>/dev/null; exit $$status; }
+
+test: env-test ## all tests (about ten minutes on two cores)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-quick: env-test ## the tests that take seconds (under two minutes)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+env: $(VENV)/.installed ## make the environment in .venv
+
+env-test: $(VENV)/.installed-test
+
+check: env ## check params.yaml
+	@$(BIN)/python -m stages.check_params
+
+lint: env-test ## check style
+	@$(BIN)/python -m ruff check . && $(BIN)/python -m ruff format --check .
+
+lock: ## renew the lock files from requirements*.in (newest versions within their bounds)
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/pip install --quiet uv
+	for name in requirements requirements-test; do \
+	  $(VENV)-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+	    --no-emit-index-url $$name.in -o $$name.lock || exit 1; \
+	done
+
+clean: ## remove the environment, checkpoints and caches of tools; results and DVC's cache stay
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-lock .scratch .pytest_cache .ruff_cache
+
+# --no-deps: a lock names every package, and pip's resolver trips over hashed packages that are wanted with extras
+$(VENV)/.installed: requirements.lock
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing; install Python 3.11 or run make PYTHON=<your python>"; exit 1; }
+	@echo "making the environment in $(VENV) (one to two minutes)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed requirements-test.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-test.lock
+	@touch $@

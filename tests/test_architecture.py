@@ -1,0 +1,108 @@
+"""The rules of the house that a program can check: who imports whom, and that DVC knows every file that a stage runs."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parent.parent
+DVC_STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+PACKAGES = ("gan", "stages", "flows")
+
+
+def imported_names(path):
+    """The dotted names that the module at `path` imports anywhere in it, `from a import b` giving both a and a.b."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide who imports whom"
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def project_files(path):
+    """The project's files that running the module at `path` may load: itself, what it imports, their packages, and so on."""
+    found, pending = set(), [path]
+    while pending:
+        current = pending.pop()
+        if current in found:
+            continue
+        found.add(current)
+        for name in imported_names(current):
+            parts = name.split(".")
+            if parts[0] in PACKAGES:
+                module = ROOT.joinpath(*parts)
+                candidates = [module.with_suffix(".py"), *(parent / "__init__.py" for parent in [module, *module.parents])]
+                pending += [file for file in candidates if file.is_file() and file.is_relative_to(ROOT)]
+    return found | {path.parent / "__init__.py"}
+
+
+def modules(package):
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("name", DVC_STAGES)
+def test_a_stage_lists_every_project_file_that_it_imports(name):
+    stage = DVC_STAGES[name]
+    assert stage["cmd"] == f"python -m stages.{name}"
+    expected = {str(path.relative_to(ROOT)) for path in project_files(ROOT / "stages" / f"{name}.py")}
+    listed = {dep for dep in stage["deps"] if dep.startswith(PACKAGES) and dep.endswith(".py")}
+    assert listed == expected
+
+
+def test_files_that_modules_read_are_listed_as_well():
+    # the import walk sees Python alone: a template or table beside a module must be a dep of every stage that uses the module
+    others = [p for package in PACKAGES for p in (ROOT / package).rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")]
+    for path in others:
+        users = {p for p in modules("gan") + modules("stages") if path.name in p.read_text()}
+        stages = [name for name in DVC_STAGES if users & project_files(ROOT / "stages" / f"{name}.py")]
+        assert stages, f"{path} is used by no stage"
+        for name in stages:
+            assert str(path.relative_to(ROOT)) in DVC_STAGES[name]["deps"], (name, path)
+
+
+@pytest.mark.parametrize("name", DVC_STAGES)
+def test_a_stage_module_begins_with_what_it_reads_and_writes(name):
+    docstring = ast.get_docstring(ast.parse((ROOT / "stages" / f"{name}.py").read_text()))
+    assert docstring.startswith("Reads ") and "Writes " in docstring.split("\n\n")[0]
+    assert DVC_STAGES[name]["desc"]
+
+
+@pytest.mark.parametrize("path", modules("gan"), ids=lambda path: path.name)
+def test_the_library_imports_neither_stages_nor_flows_nor_prefect(path):
+    assert not {name.split(".")[0] for name in imported_names(path)} & {"stages", "flows", "prefect", "dvc"}
+    assert "params.yaml" not in {
+        node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)
+    } or (
+        path.name == "params.py"  # as the default name in a message
+    )
+
+
+@pytest.mark.parametrize("path", modules("stages"), ids=lambda path: path.name)
+def test_stages_import_no_other_stage_and_no_flow(path):
+    names = imported_names(path)
+    assert not {name.split(".")[0] for name in names} & {"flows", "prefect"}
+    assert (
+        not {name for name in names if name.startswith("stages.")}
+        - {"stages.command"}
+        - {f"stages.command.{imported}" for imported in ("PARAMS", "run")}
+    )
+
+
+@pytest.mark.parametrize("path", modules("flows"), ids=lambda path: path.name)
+def test_flows_import_no_stage_and_nothing_heavy(path):
+    reached = set().union(*(imported_names(file) for file in project_files(path)))
+    assert not {name.split(".")[0] for name in reached} & {"stages", "tensorflow", "keras", "sklearn", "scipy"}
+
+
+@pytest.mark.parametrize("path", modules("stages"), ids=lambda path: path.name)
+def test_stage_modules_load_fast(path):
+    """What a stage needs only after its parameters are checked is imported inside functions."""
+    slow = {"tensorflow", "keras", "matplotlib", "scipy", "sklearn", "requests", "pooch"}
+    top = ast.parse(path.read_text()).body
+    names = {alias.name for node in top if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in top if isinstance(node, ast.ImportFrom)}
+    assert not {name.split(".")[0] for name in names} & slow
