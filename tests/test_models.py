@@ -1,5 +1,7 @@
+import re
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -67,6 +69,9 @@ def test_saved_models_are_equal_bytes_and_load_without_this_project(generator, t
         save_model(generator, tmp_path / name)
     assert (tmp_path / "a.keras").read_bytes() == (tmp_path / "b.keras").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.keras", "b.keras"]
+    with zipfile.ZipFile(tmp_path / "a.keras") as archive:  # an id there is a memory address, which another process has not
+        numbers = re.findall(r'"shared_object_id": (\d+)', archive.read("config.json").decode())
+    assert set(numbers) == {"0"}
     latents = np.linspace(-2, 2, 300).reshape(3, 100).astype(np.float32)
     np.save(tmp_path / "latents.npy", latents)
     script = (

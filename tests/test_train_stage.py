@@ -192,13 +192,14 @@ def test_a_full_disk_costs_the_checkpoints_only(uninterrupted, tmp_path):
 
 def test_a_second_run_of_the_same_training_waits_and_ends_in_the_same_bytes(uninterrupted, tmp_path):
     make_workplace(tmp_path)
-    first = start(tmp_path)
-    wait_for_step(first)
-    second = start(tmp_path)
-    outputs = [process.communicate(timeout=120)[0] for process in (first, second)]
-    assert first.returncode == 0, outputs[0]
-    assert second.returncode in (0, 1), outputs[1]
-    assert f"process {first.pid}" in outputs[1]
+    pair = [start(tmp_path), start(tmp_path)]
+    outputs = [process.communicate(timeout=120)[0] for process in pair]
+    waited = [f"process {other.pid}, which runs this very training" in own for own, other in zip(outputs, pair[::-1], strict=True)]
+    assert sorted(waited) == [False, True], outputs
+    first, second = pair[waited.index(False)], pair[waited.index(True)]
+    assert first.returncode == 0, outputs
+    # the second trains as well, unless the first took longer than it waits
+    assert second.returncode in (0, 1), outputs
     assert digests(tmp_path) == digests(uninterrupted)
 
 
