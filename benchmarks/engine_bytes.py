@@ -1,0 +1,124 @@
+"""What changes the bytes of a trained model, and what keeping them costs: the same training under different settings.
+
+Trains the default parameters for --steps steps under each setting, in a process of its own, and prints a Markdown table with the
+start of the sha256 of all weights, whether they equal those of the setting as shipped, and steps per second.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+# label -> what differs from the setting as shipped: threads, block_steps, xla, cores, or variables of the environment
+SETTINGS = {
+    "as shipped: 2 threads, blocks of 25, XLA": {},
+    "the same again": {},
+    "1 thread": {"threads": 1},
+    "3 threads": {"threads": 3},
+    "4 threads": {"threads": 4},
+    "2 threads on 1 core": {"cores": 1},
+    "blocks of 10": {"block_steps": 10},
+    "blocks of 50": {"block_steps": 50},
+    "XLA limited to AVX2": {"XLA_FLAGS": "--xla_cpu_max_isa=AVX2"},
+    "oneDNN limited to AVX2": {"ONEDNN_MAX_CPU_ISA": "AVX2"},
+    "TensorFlow without oneDNN": {"TF_ENABLE_ONEDNN_OPTS": "0"},
+    "XLA's products on one thread": {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"},
+    "without XLA, 1 thread": {"xla": False, "threads": 1},
+    "without XLA, 2 threads": {"xla": False},
+    "without XLA, 4 threads": {"xla": False, "threads": 4},
+    "without XLA, 2 threads, oneDNN limited to AVX2": {"xla": False, "ONEDNN_MAX_CPU_ISA": "AVX2"},
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=500, help="training steps of each setting (default 500)")
+    parser.add_argument("--only", default="", help="only settings with this text in their label; the first always runs")
+    parser.add_argument(
+        "--images", default=ROOT / "data/raw/train-images-idx3-ubyte", type=Path, help="IDX file (default data/raw/)"
+    )
+    parser.add_argument("--one", help=argparse.SUPPRESS)  # the child's settings, JSON
+    arguments = parser.parse_args()
+    if not arguments.images.exists():
+        parser.error(f"{arguments.images} is missing; run `dvc repro fetch`")
+    if arguments.one:
+        print(json.dumps(train(arguments.images, arguments.steps, **json.loads(arguments.one))))
+        return
+    rows = []
+    for index, (label, changes) in enumerate(SETTINGS.items()):
+        if index == 0 or arguments.only in label:
+            print(label, file=sys.stderr, flush=True)
+            rows.append((label, run_child(changes, arguments)))
+    print(table(rows, arguments.steps))
+
+
+def run_child(changes, arguments):
+    """Train in a process of its own under `changes`: {"sha256", "steps_per_second"}."""
+    environment = {name: value for name, value in changes.items() if name.isupper()}
+    settings = {name: value for name, value in changes.items() if not name.isupper()}
+    command = [
+        sys.executable,
+        __file__,
+        "--images",
+        arguments.images,
+        "--steps",
+        str(arguments.steps),
+        "--one",
+        json.dumps(settings),
+    ]
+    done = subprocess.run(command, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"the process for {changes} ended with code {done.returncode}; its error stands above")
+    return json.loads(done.stdout)
+
+
+def train(images_path, steps, *, threads=2, block_steps=None, xla=True, cores=None):
+    if cores:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    import hashlib
+
+    from benchmarks.peers.protocol import read_images
+    from gan.params import read_section
+    from gan.runtime import start_tensorflow
+    from gan.train_params import TrainParams
+
+    tf = start_tensorflow(threads)
+    from gan import training
+
+    if block_steps:
+        training.BLOCK_STEPS = block_steps
+    engine = training.Engine(read_section(ROOT / "params.yaml", "train", TrainParams), read_images(images_path))
+    if not xla:
+        engine._compiled_steps = tf.function(engine._steps)
+        engine._compiled_draw = tf.function(engine._draw)
+    state = engine.initial_state()
+    engine.advance(state, 0, training.BLOCK_STEPS)  # compiles
+    started = time.perf_counter()
+    for first in range(0, steps, training.BLOCK_STEPS):
+        state, _ = engine.advance(state, first, min(training.BLOCK_STEPS, steps - first))
+    seconds = time.perf_counter() - started
+    digest = hashlib.sha256(b"".join(w.numpy().tobytes() for w in [*state["g"], *state["d"]])).hexdigest()
+    return {"sha256": digest, "steps_per_second": steps / seconds}
+
+
+def table(rows, steps):
+    """Markdown from (label, {"sha256", "steps_per_second"}) pairs, the setting as shipped first."""
+    shipped = rows[0][1]["sha256"]
+    lines = [
+        f"| setting | sha256 of all weights after {steps} steps | as shipped? | steps/s |",
+        "| --- | --- | --- | --- |",
+    ]
+    for label, row in rows:
+        same = "yes" if row["sha256"] == shipped else "no"
+        lines.append(f"| {label} | `{row['sha256'][:12]}` | {same} | {row['steps_per_second']:.0f} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

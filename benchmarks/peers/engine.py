@@ -1,0 +1,46 @@
+"""Ours: `gan.training.Engine` with the parameters of params.yaml. Also writes the draws that all peers are checked with."""
+
+from benchmarks.peers.protocol import serve
+
+
+class Peer:
+    """The engine, a block of steps a call."""
+
+    def __init__(self, images):
+        from gan.params import read_section
+        from gan.runtime import start_tensorflow
+        from gan.train_params import TrainParams
+
+        params = read_section("params.yaml", "train", TrainParams)
+        start_tensorflow(params.threads)
+        from gan import training
+
+        self._block_steps = training.BLOCK_STEPS
+        self._engine = training.Engine(params, images)
+        self._state = self._engine.initial_state()
+        self._step = 0
+
+    def run(self, count):
+        for _ in range(-(-count // self._block_steps)):
+            self._state, _ = self._engine.advance(self._state, self._step, self._block_steps)
+            self._step += self._block_steps
+        return -(-count // self._block_steps) * self._block_steps
+
+    def losses(self, draws):
+        steps = len(draws["indices"])
+        return self._engine.advance(self._engine.initial_state(), 0, steps)[1]
+
+    def write_draws(self, path, steps):
+        """Save the initial weights and the first `steps` steps' random numbers to the .npz file `path`."""
+        import numpy as np
+
+        state = self._engine.initial_state()
+        arrays = {f"generator_{i}": w.numpy() for i, w in enumerate(state["g"])}
+        arrays |= {f"discriminator_{i}": w.numpy() for i, w in enumerate(state["d"])}
+        for name, block in zip(("indices", "d_latents", "g_latents"), self._engine._compiled_draw(0), strict=True):
+            arrays[name] = block.numpy()[:steps]
+        np.savez(path, **arrays)
+
+
+if __name__ == "__main__":
+    serve(Peer)

@@ -1,0 +1,195 @@
+"""Where the time of `dvc repro` goes: a run from scratch stage by stage, a run with nothing to do, and the same through Prefect.
+
+Works on a copy of the working tree in a temporary folder with an empty DVC cache; nothing of the tree itself is touched. MNIST
+comes from where the fetch stage finds it; MNIST_SOURCE names a folder or archive at hand. Prints Markdown:
+
+- wall: from one stage's start to the next one's, as DVC's output shows it
+- process: of that, the stage's own process; the rest is DVC (hashing, caching, its lock files)
+- imports: of that, Python's imports up to useful work (as -X importtime counts them)
+- training: of the train stage, its loop, as the stage itself measures it
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+RUNNING = re.compile(r"^Running stage '(?P<name>[^']+)'")
+# Stands before the real interpreter on PATH: notes when each stage's process begins and ends, and what it imports.
+SHIM = """#!/bin/sh
+log=$(mktemp "$BENCH_LOG/XXXXXXXX")
+began=$(date +%s.%N)
+PYTHONPROFILEIMPORTTIME=1 "$BENCH_PYTHON" "$@" 2>"$log"
+code=$?
+echo "process $* $began $(date +%s.%N)" >>"$log"
+exit $code
+"""
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5, help="runs with nothing to do, of which the median counts (default 5)")
+    parser.add_argument("--flow", action="store_true", help="time a Prefect flow with nothing to do as well (a minute a run)")
+    parser.add_argument("--keep", action="store_true", help="keep the temporary folder and print where it is")
+    arguments = parser.parse_args()
+    if arguments.repeats < 1:
+        parser.error("--repeats must be at least 1")
+    folder = Path(tempfile.mkdtemp(prefix="bench-pipeline-"))
+    try:
+        tree = copy_of_working_tree(folder / "tree")
+        environment = stage_environment(folder)
+        log("from scratch")
+        stages, total = run_from_scratch(tree, environment, folder)
+        train_seconds = training_seconds(tree)
+        print(stage_table(stages, total, train_seconds))
+        log("nothing to do")
+        idle = {"`dvc repro`": times([beside_python("dvc"), "repro"], tree, arguments.repeats)}
+        if arguments.flow:
+            idle["`python -m flows.pipeline`"] = times([sys.executable, "-m", "flows.pipeline"], tree, arguments.repeats)
+        print(idle_table(idle))
+    finally:
+        if arguments.keep:
+            log(f"kept: {folder}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def copy_of_working_tree(tree):
+    """Copy what git would see of this tree, uncommitted edits included, into a repository of its own without results or cache."""
+    names = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True
+    )
+    for name in filter(None, names.stdout.decode().split("\0")):
+        if (ROOT / name).is_file() and name != "dvc.lock":
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, tree / name)
+    for command in (
+        ["init", "-q"],
+        ["add", "-A"],
+        ["-c", "user.name=bench", "-c", "user.email=bench@localhost", "commit", "-qm", "copy"],
+    ):
+        subprocess.run(["git", *command], cwd=tree, check=True)
+    if not (tree / ".dvc").exists():
+        subprocess.run([beside_python("dvc"), "init", "-q"], cwd=tree, check=True)
+    return tree
+
+
+def beside_python(name):
+    """The path of the program `name` in this interpreter's environment."""
+    path = Path(sys.executable).with_name(name)
+    if not path.exists():
+        sys.exit(f"{path} is missing; run this with the environment's python (.venv/bin/python)")
+    return str(path)
+
+
+def stage_environment(folder):
+    """The environment in which `python` is the shim."""
+    (folder / "bin").mkdir()
+    (folder / "log").mkdir()
+    (folder / "bin/python").write_text(SHIM)
+    (folder / "bin/python").chmod(0o755)
+    path = os.pathsep.join([str(folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**os.environ, "PATH": path, "BENCH_LOG": str(folder / "log"), "BENCH_PYTHON": sys.executable, "DVC_NO_ANALYTICS": "1"}
+
+
+def run_from_scratch(tree, environment, folder):
+    """Run everything: ({stage: {"wall", "process", "imports"}} in seconds, total seconds)."""
+    began = time.time()
+    process = subprocess.Popen(
+        [beside_python("dvc"), "repro"], cwd=tree, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    starts, lines = [], []
+    for line in process.stdout:
+        lines.append(line)
+        if match := RUNNING.match(line):
+            starts.append((match["name"], time.time()))
+            log(f"  {match['name']}")
+    ended = time.time()
+    if process.wait():
+        logs = "".join(path.read_text() for path in sorted((folder / "log").iterdir()))
+        errors = [line for line in logs.splitlines() if not line.startswith("import time:")]
+        sys.exit("".join(lines[-20:]) + "\n".join(errors[-20:]) + "\ndvc repro failed; its output stands above")
+    stages = {"(DVC before the first stage)": {"wall": starts[0][1] - began, "process": 0.0, "imports": 0.0}}
+    ends = [start for _, start in starts[1:]] + [ended]
+    for (name, start), end in zip(starts, ends, strict=True):
+        stages[name] = {"wall": end - start, "process": 0.0, "imports": 0.0}
+    for path in (folder / "log").iterdir():
+        process_began, seconds, imports = parse_log(path.read_text())
+        name = [name for name, start in starts if start <= process_began + 0.5][-1]
+        stages[name]["process"] += seconds
+        stages[name]["imports"] += imports
+    return stages, ended - began
+
+
+def parse_log(text):
+    """What the shim wrote of one process: (when it began, its seconds, seconds of imports)."""
+    microseconds = sum(int(match[1]) for match in re.finditer(r"^import time:\s+(\d+) \|", text, re.MULTILINE))
+    began, ended = map(float, re.search(r"^process .* (\S+) (\S+)$", text, re.MULTILINE).groups())
+    return began, ended - began, microseconds / 1e6
+
+
+def training_seconds(tree):
+    """Seconds of the training loop, as the train stage noted them; None without such a note."""
+    path = tree / "data/timings/train.json"
+    return json.loads(path.read_text())["train_seconds"] if path.exists() else None
+
+
+def times(command, tree, repeats):
+    """Seconds of `repeats` runs of `command` in `tree`."""
+    environment = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+    environment |= {
+        "DVC_NO_ANALYTICS": "1",
+        "PREFECT_HOME": str(tree.parent / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    }
+    seconds = []
+    for _ in range(repeats):
+        began = time.monotonic()
+        done = subprocess.run(command, cwd=tree, env=environment, text=True, capture_output=True, check=False)
+        if done.returncode:
+            sys.exit(f"{done.stdout[-2000:]}{done.stderr[-2000:]}\n{' '.join(command)} failed; its output stands above")
+        seconds.append(time.monotonic() - began)
+    return seconds
+
+
+def stage_table(stages, total, train_seconds):
+    """Markdown: a row a stage with its seconds and where they went."""
+    lines = [
+        f"From scratch: {total:.1f} s in all.",
+        "",
+        "| stage | wall | process | DVC around it | imports | rest of the process |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, row in stages.items():
+        parts = (row["wall"], row["process"], row["wall"] - row["process"], row["imports"], row["process"] - row["imports"])
+        lines.append(f"| {name} | " + " | ".join(f"{seconds:.1f} s" for seconds in parts) + " |")
+    sums = [sum(row[part] for row in stages.values()) for part in ("wall", "process", "imports")]
+    parts = (sums[0], sums[1], sums[0] - sums[1], sums[2], sums[1] - sums[2])
+    lines.append("| all | " + " | ".join(f"{seconds:.1f} s" for seconds in parts) + " |")
+    if train_seconds is not None:
+        lines += ["", f"Training steps: {train_seconds:.1f} s, {train_seconds / total:.0%} of all."]
+    return "\n".join([*lines, ""])
+
+
+def idle_table(idle):
+    """Markdown: a row a command with nothing to do, from its seconds in each run."""
+    lines = ["| nothing to do | median | lowest-highest |", "| --- | --- | --- |"]
+    for command, seconds in idle.items():
+        lines.append(f"| {command} | {statistics.median(seconds):.1f} s | {min(seconds):.1f}-{max(seconds):.1f} s |")
+    return "\n".join(lines)
+
+
+def log(message):
+    print(message, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

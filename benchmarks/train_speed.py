@@ -1,0 +1,271 @@
+"""How fast is a training step, beside other ways of writing the same one? Prints a Markdown table.
+
+Every implementation runs in a process of its own, on the same two cores, with the images in memory, and all of them take turns
+for several rounds, since a machine's speed drifts. The peers are: the published loop made to train under today's Keras, NumPy by
+hand, PyTorch eager and compiled, JAX with jit and scan, and our engine. Two yardsticks stand beside them: the step's matrix
+products alone under XLA, and the machine's peak (one 2048 x 2048 x 2048 float32 product).
+
+Before anything is timed, the peers are checked: from equal weights, on equal images and latents, their losses over the first 20
+steps must agree with the engine's. A difference is printed and makes the exit code 1.
+
+`make bench` sets up the peers' environment (.venv-bench) and runs this.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CHECK_STEPS = 20
+LOSS_TOLERANCE = 0.01  # relative: float32 sums in another order, and another place of Adam's epsilon, after 20 steps
+ACCURACY_TOLERANCE = 1.0  # in percent: 6 of 600 images
+PEAK_FLOPS = 2 * 2048**3
+WARM_UP_SECONDS = 0.3
+THREADS = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Peer:
+    """One implementation: label, module under benchmarks.peers, its arguments, and whether it needs the peers' environment."""
+
+    label: str
+    module: str
+    arguments: tuple = ()
+    foreign: bool = False
+    steps_a_look: int = 10  # steps between two looks at the clock; one that works in blocks rounds it up
+
+
+OURS, PRODUCTS, PEAK = "ours", "products", "peak"
+PEERS = {
+    "published": Peer("published loop, Keras 3", "published", steps_a_look=1),
+    "numpy": Peer("NumPy by hand", "numpy_hand"),
+    "torch": Peer("PyTorch, fused Adam", "torch_eager", foreign=True),
+    "torch-compile": Peer("PyTorch, torch.compile", "torch_eager", ("compile",), foreign=True),
+    "jax": Peer("JAX, jit + scan, optax", "jax_scan", foreign=True),
+    OURS: Peer("**this engine**", "engine"),
+    PRODUCTS: Peer("matrix products only, XLA", "matrix_products"),
+    PEAK: Peer("peak", "matrix_products", ("peak",), steps_a_look=1),
+}
+
+
+def main():
+    arguments = parse_arguments()
+    pin_to_cores(THREADS)
+    names = [name for name in PEERS if name in {*arguments.peers, OURS, PEAK}]
+    children = {}
+    try:
+        for name in names:
+            log(f"starting {name}")
+            children[name] = Child(PEERS[name], python_of(PEERS[name], arguments), arguments.images)
+        failures = check(children)
+        speeds = {name: [] for name in names}
+        for number in range(arguments.rounds):
+            log(f"round {number + 1} of {arguments.rounds}")
+            for name in names:
+                speeds[name].append(children[name].speed(arguments.seconds))
+        results = [child.result(name, speeds[name]) for name, child in children.items()]
+    finally:
+        for child in children.values():
+            child.end()
+    print(report(results, step_products(), rounds=arguments.rounds, seconds=arguments.seconds))
+    for failure in failures:
+        print(f"CHECK FAILED: {failure}")
+    if not failures:
+        print(f"Same work: all losses of the first {CHECK_STEPS} steps agree within {LOSS_TOLERANCE:.0%}.")
+    sys.exit(1 if failures else 0)
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each implementation (default 5)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each turn (default 2)")
+    parser.add_argument(
+        "--peers",
+        type=lambda text: text.split(","),
+        default=list(PEERS),
+        help=f"comma-separated, among {','.join(PEERS)} (default all); {OURS} and {PEAK} always run",
+    )
+    parser.add_argument(
+        "--images",
+        type=Path,
+        default=ROOT / "data/raw/train-images-idx3-ubyte",
+        help="IDX file (default data/raw/, from the fetch stage)",
+    )
+    parser.add_argument(
+        "--peers-python",
+        type=Path,
+        default=ROOT / ".venv-bench/bin/python",
+        help="interpreter with JAX and PyTorch (default .venv-bench's)",
+    )
+    arguments = parser.parse_args()
+    unknown = set(arguments.peers) - set(PEERS)
+    if unknown:
+        parser.error(f"unknown peers: {', '.join(sorted(unknown))}; known: {', '.join(PEERS)}")
+    if arguments.rounds < 1 or arguments.seconds <= 0:
+        parser.error("--rounds and --seconds must be positive")
+    if not arguments.images.exists():
+        parser.error(f"{arguments.images} is missing; run `dvc repro fetch`")
+    arguments.images = arguments.images.resolve()
+    foreign = any(PEERS[name].foreign for name in arguments.peers)
+    if foreign and not arguments.peers_python.exists():
+        parser.error(f"{arguments.peers_python} is missing; run `make bench`, or leave out the peers that need it with --peers")
+    return arguments
+
+
+def python_of(peer, arguments):
+    return str(arguments.peers_python.absolute()) if peer.foreign else sys.executable
+
+
+def pin_to_cores(count):
+    """Keep this process and its children on `count` cores, for libraries that take their number of threads from the machine."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
+
+
+class Child:
+    """A peer's process, from its start to its first step at once."""
+
+    def __init__(self, peer, python, images):
+        self._peer = peer
+        threads = {name: str(THREADS) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+        started = time.monotonic()
+        self._process = subprocess.Popen(
+            [python, "-m", f"benchmarks.peers.{peer.module}", images, *peer.arguments],
+            cwd=ROOT,
+            env={**os.environ, **threads, "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._answer()
+        self.start_seconds = time.monotonic() - started
+
+    def ask(self, do, **details):
+        print(json.dumps({"do": do, **details}), file=self._process.stdin, flush=True)
+        return self._answer()
+
+    def speed(self, seconds):
+        """Steps a second over at least `seconds`."""
+        look = self._peer.steps_a_look
+        self.ask("run", seconds=WARM_UP_SECONDS, steps_a_look=look)
+        done = self.ask("run", seconds=seconds, steps_a_look=look)
+        return done["steps"] / done["seconds"]
+
+    def result(self, name, speeds):
+        return Result(name, self._peer.label, speeds, self.ask("report")["peak_bytes"], self.start_seconds)
+
+    def end(self):
+        self._process.stdin.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+
+    def _answer(self):
+        line = self._process.stdout.readline()
+        if not line:
+            sys.exit(f"{self._peer.label}: its process ended with code {self._process.wait()}; its error stands above")
+        return json.loads(line)
+
+
+def check(children):
+    """Compare every peer's losses with the engine's on equal weights and random numbers; returns sentences about differences."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "draws.npz")
+        children[OURS].ask("write_draws", path=path, steps=CHECK_STEPS)
+        losses = {name: child.ask("losses", draws=path)["losses"] for name, child in children.items()}
+    expected = losses.pop(OURS)
+    failures = []
+    for name, rows in losses.items():
+        if rows is not None:
+            worst, difference = largest_differences(rows, expected)
+            log(f"{name}: losses differ by at most {worst:.1e} (relative), accuracies by {difference:.2f} %")
+            if not (worst <= LOSS_TOLERANCE and difference <= ACCURACY_TOLERANCE):  # written so that NaN fails
+                failures.append(f"{name}: losses differ by {worst:.1%} from the engine's, accuracies by {difference:.1f} %")
+    return failures
+
+
+def largest_differences(rows, expected):
+    """The largest relative difference of losses and the largest absolute one of accuracies, between lists of (G, D, accuracy)."""
+    pairs = [(a, b) for row, other in zip(rows, expected, strict=True) for a, b in zip(row[:2], other[:2], strict=True)]
+    losses = [abs(a - b) / abs(b) for a, b in pairs]
+    accuracies = [abs(row[2] - other[2]) for row, other in zip(rows, expected, strict=True)]
+    return max(losses), max(accuracies)
+
+
+def step_products(*, batch=300, latent_dim=100, generator_units=(128, 128), discriminator_units=(128,), pixels=784):
+    """The matrix products of one training step as a list of (what for, multiply-adds of one image, uses)."""
+    g_widths, d_widths = [latent_dim, *generator_units, pixels], [pixels, *discriminator_units, 1]
+    g = [rows * columns for rows, columns in zip(g_widths, g_widths[1:], strict=False)]
+    d = [rows * columns for rows, columns in zip(d_widths, d_widths[1:], strict=False)]
+    counts = [
+        ("discriminator updates, forward", sum(d), 2),
+        ("discriminator updates, gradients of weights", sum(d), 2),
+        ("discriminator updates, gradients of hidden layers", sum(d[1:]), 2),
+        ("generator forward, for the fakes and for its update", sum(g), 2),
+        ("discriminator forward, in the generator's update", sum(d), 1),
+        ("discriminator backward, to the images", sum(d), 1),
+        ("generator, gradients of weights", sum(g), 1),
+        ("generator, gradients of hidden layers", sum(g[1:]), 1),
+    ]
+    return [(name, 2 * batch * multiply_adds * uses) for name, multiply_adds, uses in counts]
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What was measured of one peer: steps a second of each round, peak memory in bytes, seconds to the first step."""
+
+    name: str
+    label: str
+    speeds: list
+    peak_bytes: int
+    start_seconds: float
+
+    @property
+    def median(self):
+        return statistics.median(self.speeds)
+
+
+def report(results, products, *, rounds, seconds):
+    """The Markdown that is printed: how the share of the peak comes about, and a row an implementation."""
+    by_name = {result.name: result for result in results}
+    step_flops = sum(flops for _, flops in products)
+    peak = by_name[PEAK].median * PEAK_FLOPS
+    lines = [
+        f"One step takes {step_flops / 1e9:.3f} GFLOP in matrix products (2 a multiply-add, batch included):",
+        *(f"  {flops / 1e6:6.1f} MFLOP  {name}" for name, flops in products),
+        f"Peak: {peak / 1e9:.0f} GFLOP/s in float32, so at best {peak / step_flops:.0f} steps/s.",
+        f"{rounds} rounds of {seconds:g} s each, taking turns; {THREADS} threads; median (lowest-highest).",
+        "",
+        "| implementation | steps/s | of this engine | share of peak | peak memory | start to first step |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    ours = by_name[OURS].median
+    for result in sorted((r for r in results if r.name != PEAK), key=lambda r: r.median):
+        lines.append(
+            f"| {result.label} | {_round(result.median)} ({_round(min(result.speeds))}-{_round(max(result.speeds))}) "
+            f"| {result.median / ours:.2f} | {result.median * step_flops / peak:.0%} "
+            f"| {result.peak_bytes / 1e9:.2f} GB | {result.start_seconds:.1f} s |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def _round(speed):
+    return f"{speed:.0f}" if speed >= 100 else f"{speed:.1f}"
+
+
+def log(message):
+    print(message, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""What the lecture's text leaves open, each as a small change of the engine, so that `parity.py` can ask whether it matters."""
+
+import numpy as np
+import tensorflow as tf
+
+from gan import losses
+from gan.training import Engine
+
+KERAS_EPSILON = 1e-7
+
+
+class ClippedProbabilities(Engine):
+    """Cross-entropy on sigmoid outputs clipped to [1e-7, 1 - 1e-7], as Keras computes it from probabilities."""
+
+    def step(self, state, step, real, d_latents, g_latents):
+        kept = losses.d_loss_real, losses.d_loss_fake, losses.g_loss
+        losses.d_loss_real = losses.g_loss = lambda logits: -tf.reduce_mean(tf.math.log(_probability(logits)))
+        losses.d_loss_fake = lambda logits: -tf.reduce_mean(tf.math.log(1 - _probability(logits)))
+        try:
+            return super().step(state, step, real, d_latents, g_latents)
+        finally:
+            losses.d_loss_real, losses.d_loss_fake, losses.g_loss = kept
+
+
+class AdamCountsSteps(Engine):
+    """The discriminator's Adam counts a step's two updates as one."""
+
+    def update_discriminator(self, state, images, loss_of_logits, update):
+        return super().update_discriminator(state, images, loss_of_logits, tf.math.ceil(update / 2))
+
+
+class SameLatents(Engine):
+    """The generator is trained on the latents that its fakes for the discriminator came from."""
+
+    def step(self, state, step, real, d_latents, g_latents):
+        return super().step(state, step, real, d_latents, d_latents)
+
+
+class FakesFirst(Engine):
+    """The discriminator sees the fakes before the real images."""
+
+    def step(self, state, step, real, d_latents, g_latents):
+        before = 2.0 * tf.cast(step, tf.float32)
+        fakes = self._generate(state["g"], d_latents)
+        state, fake_loss, fake_logits = self.update_discriminator(state, fakes, losses.d_loss_fake, before + 1)
+        state, real_loss, real_logits = self.update_discriminator(state, real, losses.d_loss_real, before + 2)
+        state, g_loss = self.update_generator(state, g_latents, tf.cast(step, tf.float32) + 1)
+        return state, tf.stack([g_loss, (real_loss + fake_loss) / 2, 100.0 * losses.accuracy(real_logits, fake_logits)])
+
+
+class OneUpdate(Engine):
+    """The discriminator is updated once a step, on real images and fakes together."""
+
+    def step(self, state, step, real, d_latents, g_latents):
+        count = tf.cast(step, tf.float32) + 1
+        both = tf.concat([real, self._generate(state["g"], d_latents)], 0)
+
+        def loss_of_logits(logits):
+            real_logits, fake_logits = tf.split(logits, 2)
+            return (losses.d_loss_real(real_logits) + losses.d_loss_fake(fake_logits)) / 2
+
+        state, d_loss, logits = self.update_discriminator(state, both, loss_of_logits, count)
+        state, g_loss = self.update_generator(state, g_latents, count)
+        return state, tf.stack([g_loss, d_loss, 100.0 * losses.accuracy(*tf.split(logits, 2))])
+
+
+class JudgedAfter(Engine):
+    """The discriminator's loss and accuracy are taken on the same batches after both of its updates."""
+
+    def step(self, state, step, real, d_latents, g_latents):
+        fakes = self._generate(state["g"], d_latents)
+        after, row = super().step(state, step, real, d_latents, g_latents)
+        real_logits, fake_logits = self._classify(after["d"], real), self._classify(after["d"], fakes)
+        d_loss = (losses.d_loss_real(real_logits) + losses.d_loss_fake(fake_logits)) / 2
+        return after, tf.stack([row[0], d_loss, 100.0 * losses.accuracy(real_logits, fake_logits)])
+
+
+class WithoutReplacement(Engine):
+    """Real batches run through a shuffled data set, every image once, and shuffle again."""
+
+    def _block(self, state, first_step, count):
+        _, d_latents, g_latents = self._compiled_draw(first_step)
+        indices = tf.numpy_function(self._in_order, [first_step, tf.shape(d_latents)[0]], tf.int32)
+        indices = tf.ensure_shape(indices, [d_latents.shape[0], self.params.batch_size])
+        return self._compiled_steps(state, first_step, count, tf.gather(self._images, indices), d_latents, g_latents)
+
+    def _in_order(self, first_step, steps):
+        batch = self.params.batch_size
+        per_epoch = self._images.shape[0] // batch
+        rows = []
+        for step in range(first_step, first_step + steps):
+            order = np.random.default_rng([self.params.seed, step // per_epoch]).permutation(self._images.shape[0])
+            rows.append(order[step % per_epoch * batch :][:batch])
+        return np.stack(rows).astype(np.int32)
+
+
+VARIANTS = {
+    "as configured": (Engine, {}),
+    "probabilities clipped at 1e-7 instead of logits": (ClippedProbabilities, {}),
+    "D's Adam counts steps, not updates": (AdamCountsSteps, {}),
+    "G trained on the latents of D's fakes": (SameLatents, {}),
+    "fakes before real images": (FakesFirst, {}),
+    "one D update on both halves": (OneUpdate, {}),
+    "D judged after its updates": (JudgedAfter, {}),
+    "real batches without replacement": (WithoutReplacement, {}),
+    "LeakyReLU slope 0.3 (Keras' default)": (Engine, {"leaky_slope": 0.3}),
+    "Adam beta_1 0.5": (
+        Engine,
+        {
+            name: {"learning_rate": 0.001, "beta_1": 0.5, "beta_2": 0.999, "epsilon": 1e-7}
+            for name in ("generator_adam", "discriminator_adam")
+        },
+    ),
+}
+
+
+def _probability(logits):
+    return tf.clip_by_value(tf.sigmoid(logits), KERAS_EPSILON, 1 - KERAS_EPSILON)
