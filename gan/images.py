@@ -6,6 +6,7 @@ The only place where the number 127.5 stands: everybody else calls these two fun
 import numpy as np
 
 HALF_RANGE = 127.5
+IMAGE_SHAPE = (28, 28, 1)
 
 
 def to_unit_range(pixels):

@@ -1,13 +1,8 @@
-"""The lecture's two networks as Keras models, and saving them so that the same weights give the same bytes."""
-
-import json
-import zipfile
+"""The lecture's two networks as Keras models."""
 
 import keras
 
-from gan.files import replacing
-
-IMAGE_SHAPE = (28, 28, 1)
+from gan.images import IMAGE_SHAPE
 
 
 def build_generator(*, latent_dim, units, leaky_slope, seed):
@@ -37,33 +32,6 @@ def build_discriminator(*, units, leaky_slope, seed):
 def logits_of(discriminator):
     """The discriminator up to its logits: the same layers and weights, without the final sigmoid."""
     return keras.Model(discriminator.input, discriminator.get_layer("logits").output, name="discriminator_logits")
-
-
-def save_model(model, path):
-    """Save architecture and weights in Keras' own format at `path` (ending in .keras), for `keras.models.load_model`.
-
-    Keras writes the time into the archive and its metadata, and memory addresses into the configuration as the numbers of shared
-    objects. Constants and a count replace them, so that equal models are equal files.
-    """
-    with replacing(path) as temporary:
-        model.save(temporary)
-        with zipfile.ZipFile(temporary) as archive:
-            members = {name: archive.read(name) for name in sorted(archive.namelist())}
-        metadata = json.loads(members["metadata.json"])
-        metadata["date_saved"] = "1980-01-01@00:00:00"
-        members["metadata.json"] = json.dumps(metadata).encode()
-        numbers = {}
-        config = json.loads(members["config.json"], object_hook=lambda value: _number_shared_object(value, numbers))
-        members["config.json"] = json.dumps(config).encode()
-        with zipfile.ZipFile(temporary, "w") as archive:
-            for name, content in members.items():
-                archive.writestr(zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0)), content)
-
-
-def _number_shared_object(value, numbers):
-    if "shared_object_id" in value:
-        value["shared_object_id"] = numbers.setdefault(value["shared_object_id"], len(numbers))
-    return value
 
 
 def _glorot(seed, index):

@@ -119,7 +119,7 @@ def write_outputs(params, engine, finished):
     import numpy as np
 
     from gan.files import replacing, replacing_folder, write_bytes, write_json
-    from gan.models import save_model
+    from gan.saving import save_model
     from gan.training import HISTORY_COLUMNS
 
     generator, discriminator = engine.models(finished.state)

@@ -63,7 +63,7 @@ def test_initial_weights_are_kerass_defaults_and_follow_the_seed(generator):
 
 
 def test_saved_models_are_equal_bytes_and_load_without_this_project(generator, tmp_path):
-    from gan.models import save_model
+    from gan.saving import save_model
 
     for name in ("a.keras", "b.keras"):
         save_model(generator, tmp_path / name)

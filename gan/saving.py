@@ -1,0 +1,33 @@
+"""Saving Keras models so that equal models are equal files."""
+
+import json
+import zipfile
+
+from gan.files import replacing
+
+
+def save_model(model, path):
+    """Save architecture and weights in Keras' own format at `path` (ending in .keras), for `keras.models.load_model`.
+
+    Keras writes the time into the archive and its metadata, and memory addresses into the configuration as the numbers of shared
+    objects. Constants and a count replace them, so that equal models are equal files.
+    """
+    with replacing(path) as temporary:
+        model.save(temporary)
+        with zipfile.ZipFile(temporary) as archive:
+            members = {name: archive.read(name) for name in sorted(archive.namelist())}
+        metadata = json.loads(members["metadata.json"])
+        metadata["date_saved"] = "1980-01-01@00:00:00"
+        members["metadata.json"] = json.dumps(metadata).encode()
+        numbers = {}
+        config = json.loads(members["config.json"], object_hook=lambda value: _number_shared_object(value, numbers))
+        members["config.json"] = json.dumps(config).encode()
+        with zipfile.ZipFile(temporary, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0)), content)
+
+
+def _number_shared_object(value, numbers):
+    if "shared_object_id" in value:
+        value["shared_object_id"] = numbers.setdefault(value["shared_object_id"], len(numbers))
+    return value
