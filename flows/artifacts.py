@@ -5,9 +5,13 @@ Pictures are `data:` URIs of small PNGs, since the UI's server does not serve fi
 
 import base64
 import contextlib
+import contextvars
 import csv
+import functools
 import io
 import json
+import queue
+import threading
 import time
 from pathlib import Path
 
@@ -19,7 +23,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from flows.gate import flatten
+from flows.gate import compare, flatten
 from gan.errors import DataError
 
 _CELL = 256  # pixels of a picture's longer side in the contact sheet
@@ -54,17 +58,6 @@ def publish(tree, settings, *, metrics_files, previous, previous_tag, tag):
     create_markdown_artifact(f"[{settings.report}]({settings.report})\n\n{get}", key="report", description="the report")
     params = (tree / "params.yaml").read_text(encoding="utf-8")
     create_markdown_artifact(f"```yaml\n{params}\n```", key="parameters", description="params.yaml of this run")
-
-
-def compare(metrics, previous):
-    """Rows of metric, value, previous value and change; both arguments are flat dicts."""
-    rows = []
-    for key, value in metrics.items():
-        before = previous.get(key)
-        numbers = isinstance(value, int | float) and isinstance(before, int | float)
-        change = f"{value - before:+.4g}" if numbers else ""
-        rows.append({"metric": key, "value": value, "previous": "" if before is None else before, "change": change})
-    return rows
 
 
 def contact_sheet(paths):
@@ -116,10 +109,11 @@ def draw_curves(file, x, columns):
 
 
 class Progress:
-    """The training's progress as an artifact, updated every few seconds; a server out of reach does not disturb the training."""
+    """The training's progress as an artifact, updated every few seconds by a thread: a server out of reach delays no training."""
 
     def __init__(self):
-        self._artifact = None
+        self._percent = queue.SimpleQueue()
+        self._thread = None
         self._next = 0.0
 
     def show(self, step, steps):
@@ -127,12 +121,26 @@ class Progress:
         if time.monotonic() < self._next and step < steps:
             return
         self._next = time.monotonic() + _UPDATE_SECONDS
-        percent = min(100.0, 100.0 * step / steps)
-        with contextlib.suppress(Exception):
-            if self._artifact is None:
-                self._artifact = create_progress_artifact(percent, key="progress", description=f"{steps} training steps")
-            else:
-                update_progress_artifact(self._artifact, progress=percent)
+        self._percent.put(min(100.0, 100.0 * step / steps))
+        if self._thread is None:  # in a copy of the context, which is how Prefect knows the run
+            work = functools.partial(contextvars.copy_context().run, self._work, f"{steps} training steps")
+            self._thread = threading.Thread(target=work, daemon=True)
+            self._thread.start()
+
+    def close(self):
+        """Nothing more comes; wait a moment for the last update."""
+        if self._thread is not None:
+            self._percent.put(None)
+            self._thread.join(timeout=_UPDATE_SECONDS)
+
+    def _work(self, description):
+        artifact = None
+        while (percent := self._percent.get()) is not None:
+            with contextlib.suppress(Exception):
+                if artifact is None:
+                    artifact = create_progress_artifact(percent, key="progress", description=description)
+                else:
+                    update_progress_artifact(artifact, progress=percent)
 
 
 def _png(image):

@@ -5,6 +5,7 @@ to standard output. When standard input ends, the flow is gone (killed, perhaps)
 killed after a grace period, so that nothing is left behind. It runs as a file, not as `flows.…`: its folder may be any project.
 """
 
+import contextlib
 import json
 import os
 import queue
@@ -12,19 +13,31 @@ import signal
 import sys
 import threading
 import time
+import urllib.request
+
+_END = b"\0end of output\0"
 
 
 def main():
     requests = os.fdopen(os.dup(0), encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # a stage that reads its standard input must not eat a request
-    answers = os.fdopen(int(sys.argv[1]), "w", buffering=1, encoding="utf-8")
-    os.set_inheritable(answers.fileno(), False)
+    answers = int(sys.argv[1])
+    os.set_inheritable(answers, False)
     grace_seconds = float(sys.argv[2])
     # a shell's background job ignores SIGINT, and so would the trainer
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    pending = queue.SimpleQueue()
+    pending, finished = queue.SimpleQueue(), queue.SimpleQueue()
     busy = threading.Event()
-    threading.Thread(target=_watch, args=(requests, pending, busy, grace_seconds), daemon=True).start()
+    destination = os.dup(1)
+    threading.Thread(target=_forward, args=(_take_output(), destination, answers, finished), daemon=True).start()
+    watcher = threading.Thread(target=_watch, args=(requests, pending, busy, grace_seconds), daemon=True)
+    watcher.start()
+    with contextlib.suppress(KeyboardInterrupt):
+        _serve(pending, busy, finished)
+    watcher.join()
+
+
+def _serve(pending, busy, finished):
     import dvc.repo
     from dvc.cli import main as dvc_main
 
@@ -37,17 +50,82 @@ def main():
         sys.stdout.flush()
         sys.stderr.flush()
         busy.clear()
-        answers.write(json.dumps(answer) + "\n")
+        finished.put(json.dumps(answer).encode() + b"\n")
+        os.write(1, _END)
+
+
+def _forward(output, destination, answers, finished):
+    """Hand the output on, and each answer after all output before it.
+
+    The stages write to this process and not to the flow: a trainer whose flow was killed must not die of a broken pipe
+    before it has saved.
+    """
+    rest = b""
+    while data := os.read(output, 65536):
+        *complete, rest = (rest + data).split(_END)
+        for part in complete:
+            _write(destination, part)
+            _write(answers, finished.get())
+        held = next((count for count in range(len(_END) - 1, 0, -1) if rest.endswith(_END[:count])), 0)
+        _write(destination, rest[: len(rest) - held])
+        rest = rest[len(rest) - held :]
+
+
+def _take_output():
+    """Let everything that this process and its children print go through a pipe of its own; the pipe's end to read."""
+    output, end = os.pipe()
+    os.dup2(end, 1)
+    os.dup2(end, 2)
+    os.close(end)
+    return output
+
+
+def _write(descriptor, data):
+    with contextlib.suppress(BrokenPipeError):
+        while data:
+            data = data[os.write(descriptor, data) :]
 
 
 def _watch(requests, pending, busy, grace_seconds):
+    """Take requests in; when they end without a goodbye, see to it that everything ends in order."""
+    request = None
     for line in requests:
-        pending.put(json.loads(line))
-    pending.put(None)
+        request = json.loads(line)
+        pending.put(None if request == "goodbye" else request)
+    if request == "goodbye":
+        return
     if busy.is_set():
         os.killpg(0, signal.SIGINT)
-        time.sleep(grace_seconds)
+        _wait(lambda: not busy.is_set(), grace_seconds)
+    if "PIPELINE_RUN" in os.environ:
+        _report(**json.loads(os.environ["PIPELINE_RUN"]))
+    pending.put(None)
+    if busy.is_set():
         os.killpg(0, signal.SIGKILL)
+
+
+def _report(api, flow_run, parent):
+    """Tell Prefect that the run is cancelled if the worker has ended too: a worker's SIGTERM leaves its runs no time to say so.
+
+    A worker that lives reports the run's crash itself.
+    """
+    if not _wait(lambda: not os.path.exists(f"/proc/{parent}"), 5):
+        return
+    state = {"type": "CANCELLED", "name": "Cancelled", "message": "its worker was stopped; the next run goes on from there"}
+    request = urllib.request.Request(
+        f"{api}/flow_runs/{flow_run}/set_state",
+        json.dumps({"state": state, "force": True}).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=10):
+        pass
+
+
+def _wait(condition, seconds):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    return condition()
 
 
 def _answer(request, dvc_main, repo_class):

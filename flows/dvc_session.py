@@ -111,7 +111,8 @@ class DvcSession:
                 _signal_group(self._process.pid, signal.SIGINT)
                 self._pump_until(lambda: not self._pending, time.monotonic() + self._grace_seconds, on_line)
             if not self._pending:
-                with contextlib.suppress(BrokenPipeError):
+                with contextlib.suppress(BrokenPipeError, ValueError):
+                    self._process.stdin.write(b'"goodbye"\n')
                     self._process.stdin.close()
                 self._pump_until(lambda: not _alive(family), time.monotonic() + self._grace_seconds, on_line)
             _signal_group(self._process.pid, signal.SIGKILL)

@@ -65,6 +65,17 @@ def flatten(value, prefix=""):
     return flat
 
 
+def compare(metrics, previous):
+    """Rows of metric, value, previous value and change; both arguments are flat dicts."""
+    rows = []
+    for key, value in metrics.items():
+        before = previous.get(key)
+        numbers = isinstance(value, int | float) and isinstance(before, int | float)
+        change = f"{value - before:+.4g}" if numbers else ""
+        rows.append({"metric": key, "value": value, "previous": "" if before is None else before, "change": change})
+    return rows
+
+
 def last_accepted(root, artifact):
     """The newest tag `artifact@v1.2.3`, or None."""
     tags = git(root, "tag", "--list", f"{artifact}@v*", "--sort=-version:refname").splitlines()

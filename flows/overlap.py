@@ -13,11 +13,13 @@ from pathlib import Path
 
 import psutil
 
+from gan.errors import UserError
+
 _POLL_SECONDS = 1
 _TELL_EVERY_SECONDS = 30
 
 
-class Skipped(Exception):
+class Skipped(UserError):
     """Another run is in progress and this one shall not wait; the message says which."""
 
 

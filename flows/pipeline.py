@@ -36,6 +36,9 @@ def main():
         finally:
             if session:
                 session.stop()
+    except _ServerLost as error:
+        print(f"python -m flows.pipeline: {error}", file=sys.stderr, flush=True)
+        os._exit(1)  # Prefect would spend minutes trying to deliver its events
     except UserError as error:
         sys.exit(f"python -m flows.pipeline: {error}")
     except KeyboardInterrupt:
@@ -46,21 +49,30 @@ def main():
     sys.exit(0 if state.is_completed() else 1)
 
 
+class _ServerLost(UserError):
+    pass
+
+
 def _run(root, options, lock, session):
+    import httpx
+
     from flows import run
 
     if session:
         run.prestarted[root] = (lock, session)
-    return run.pipeline(
-        overrides=options.set,
-        stage=options.stage,
-        force=options.force,
-        isolated=options.isolated,
-        commit=options.commit,
-        base=options.base,
-        dated_seed=options.dated_seed,
-        return_state=True,
-    )
+    try:
+        return run.pipeline(
+            overrides=options.set,
+            stage=options.stage,
+            force=options.force,
+            isolated=options.isolated,
+            commit=options.commit,
+            base=options.base,
+            dated_seed=options.dated_seed,
+            return_state=True,
+        )
+    except httpx.HTTPError as error:
+        raise _ServerLost(f"the Prefect server is out of reach ({error}); what the stages made is kept, run again") from None
 
 
 def _parse():

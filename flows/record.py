@@ -138,6 +138,13 @@ def metrics(root, version):
     return merged
 
 
+def forget(root, tags):
+    """Delete versions' tags here."""
+    git(root, "tag", "--delete", *tags)
+    for tag in tags:
+        git(root, "update-ref", "-d", _UNPUSHED + tag)
+
+
 def publish(root, *, git_remote, log, grace_seconds):
     """Push every version that is not on the remotes yet, its data before its tags; returns the errors, one line a version."""
     errors = []

@@ -1,15 +1,19 @@
 """The Prefect flow: the stages of dvc.yaml in order, one task each, in the user's tree or in a worktree at an exact commit."""
 
 import contextlib
+import json
+import os
 import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 from prefect import flow, get_client, get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import TerminationSignal
+from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Completed, Crashed, Failed
 
 from flows import artifacts, gate, overlap, overrides, record
@@ -176,6 +180,8 @@ def _stage_task(run, stage, forced):
             with signals_held():
                 _put_back(run, keeper, run.session)
             return Failed(message=str(failure))
+        finally:
+            shown.close()
         return Completed(name=name, message=f"{stage.name}: {name}")
 
     retries = {}
@@ -224,25 +230,32 @@ def _finish(run, base, *, partial, commit, given):
     verdict = None
     if commit and record.changed(run.tree, files, previous if run.isolated else None):
         tag, verdict = _record(run, base, files, metrics_files, partial, given)
-    if not cached:
-        with contextlib.suppress(OSError, DataError):
-            artifacts.publish(
-                run.tree,
-                run.settings,
-                metrics_files=metrics_files,
-                previous=record.metrics(run.root, previous) if previous else {},
-                previous_tag=previous.tag if previous else None,
-                tag=tag,
-            )
     run.session.stop()
     errors = []
     if commit:
         errors = record.publish(
             run.root, git_remote=run.settings.git_remote, log=run.log.info, grace_seconds=run.settings.grace_seconds
         )
+    if not cached:
+        _show(run, metrics_files, previous, tag)
     for error in errors:
         run.log.error(error)
     return _final_state(run, cached, tag, verdict, errors)
+
+
+def _show(run, metrics_files, previous, tag):
+    """The artifacts of a run; whatever is wrong with a picture, the run is good."""
+    try:
+        artifacts.publish(
+            run.tree,
+            run.settings,
+            metrics_files=metrics_files,
+            previous=record.metrics(run.root, previous) if previous else {},
+            previous_tag=previous.tag if previous else None,
+            tag=tag,
+        )
+    except (OSError, ValueError, DataError, httpx.HTTPError) as error:
+        run.log.warning("no artifacts, or not all: %s", error)
 
 
 def _record(run, base, files, metrics_files, partial, given):
@@ -282,8 +295,10 @@ def _final_state(run, cached, tag, verdict, errors):
 
 
 def _session(root, tree, settings, lock, isolated):
-    stages_environment = environment(root) if isolated else {}
-    return DvcSession(tree, grace_seconds=settings.grace_seconds, environment=stages_environment, held_files=(lock,))
+    told = {"api": PREFECT_API_URL.value(), "flow_run": str(runtime.flow_run.id), "parent": os.getppid()}
+    added = {"PIPELINE_RUN": json.dumps(told)} if told["api"] else {}
+    added |= environment(root) if isolated else {}
+    return DvcSession(tree, grace_seconds=settings.grace_seconds, environment=added, held_files=(lock,))
 
 
 def _notice(root, left_over, log):

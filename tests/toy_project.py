@@ -1,4 +1,4 @@
-"""A toy project for the tests of flows: real git, real DVC, six tiny stages of the real pipeline's shape, and a Prefect server."""
+"""A toy project for the tests of flows: real git, real DVC, six tiny stages of the real pipeline's shape, a Prefect server."""
 
 import atexit
 import contextlib
