@@ -1,0 +1,55 @@
+"""Reads data/model/snapshots.npz and data/model/generator.keras. Writes data/gallery/: what people look at.
+
+img-<step>.png for each snapshot, final.png from the trained generator, evolution.png, an animation of the run.
+"""
+
+from pathlib import Path
+
+from gan.errors import DataError
+from gan.files import replacing_folder
+from gan.gallery_params import GalleryParams
+from gan.params import read_section
+from stages.command import PARAMS, run
+
+SNAPSHOTS = Path("data/model/snapshots.npz")
+GENERATOR = Path("data/model/generator.keras")
+GALLERY = Path("data/gallery")
+
+
+def main():
+    params = read_section(PARAMS, "gallery", GalleryParams)
+
+    from gan import gallery
+    from gan.runtime import start_tensorflow
+
+    steps, snapshots = gallery.read_snapshots(SNAPSHOTS)
+    start_tensorflow(params.threads)
+    final = gallery.sample(load_generator(GENERATOR), rows=params.final_rows, columns=params.final_columns, seed=params.seed)
+    grids = [gallery.grid(images, columns=params.columns, scale=params.scale) for images in snapshots]
+    with replacing_folder(GALLERY) as folder:
+        for step, pixels in zip(steps, grids, strict=True):
+            gallery.write_png(folder / f"img-{step}.png", pixels)
+        gallery.write_png(folder / "final.png", gallery.grid(final, columns=params.final_columns, scale=params.final_scale))
+        gallery.write_animation(
+            folder / "evolution.png",
+            grids,
+            steps,
+            frame_milliseconds=params.frame_milliseconds,
+            last_milliseconds=params.last_frame_milliseconds,
+        )
+
+
+def load_generator(path):
+    """The Keras model saved at `path`; raises DataError when there is none or it cannot be read."""
+    import keras
+
+    if not path.exists():
+        raise DataError(f"{path}: no such file; `dvc repro` makes it")
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # a damaged archive shows as any of a dozen classes, from zipfile to TypeError
+        raise DataError(f"{path}: not a readable Keras model: {str(error).strip().splitlines()[0]}") from None
+
+
+if __name__ == "__main__":
+    run(main)
