@@ -404,7 +404,7 @@ PROBE = """
 <script>
 (async () => {
   const images = [...document.images];
-  await Promise.allSettled(images.map((image) => image.decode()));
+  const decoded = await Promise.allSettled(images.map((image) => image.decode()));
   const player = document.getElementById("player");
   const [button, slider, output] = ["button", "input", "output"].map((name) => player.querySelector(name));
   button.click();
@@ -413,7 +413,7 @@ PROBE = """
   await new Promise((resolve) => setTimeout(resolve, 3000));
   const probe = {
     images: images.length,
-    broken: images.filter((image) => !image.complete || image.naturalWidth === 0).length,
+    broken: decoded.filter((one, index) => one.status !== "fulfilled" || images[index].naturalWidth === 0).length,
     shown: !player.querySelector(".controls").hidden,
     playing, start, end: output.textContent, ended: button.textContent, value: slider.value,
     curves: [...document.querySelectorAll("svg")].filter((curve) => curve.getBoundingClientRect().height > 100).length,
