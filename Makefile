@@ -8,13 +8,16 @@ export DO_NOT_TRACK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test test-quick env env-test check lint lock bench clean
+.PHONY: help repro restore test test-quick env env-test check lint lock bench clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 repro: env check ## fetch MNIST, train, evaluate, draw and report; what has not changed is skipped
-	@dvc repro || { status=$$?; dvc checkout --quiet --allow-missing 2>/dev/null; exit $$status; }
+	@dvc repro || { status=$$?; $(MAKE) --no-print-directory restore 2>/dev/null; exit $$status; }
+
+restore: env ## bring back the results that dvc.lock names, after a run that was stopped: DVC removes them before a stage runs
+	@dvc checkout --quiet --allow-missing; git ls-files -z --deleted -- data | xargs -0r git checkout --quiet --
 
 test: env-test ## all tests (about ten minutes on two cores)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -52,7 +52,7 @@ def main():
                     on_log=bar.log,
                 )
         except runs.StoppedError as error:
-            log(f"{error}; the next `dvc repro` goes on from there, and until then `dvc checkout` brings the last results back")
+            log(f"{error}; the next `dvc repro` goes on from there, and until then `make restore` brings the last results back")
             sys.exit(128 + stop.signal)
         except training.NonFiniteError as error:
             raise UserError(f"training diverged: {error}; lower a learning rate or change the seed") from None
