@@ -112,6 +112,7 @@ def test_good_files_are_found_and_decoded(tmp_path, into, layout, kind):
         (gzip.compress(CONTENTS[IMAGES])[:30] + bytes(40), "damaged"),
         (b"\x1f\x8bnot gzip", "damaged"),
     ],
+    ids=["empty", "short", "long", "wrong", "truncated gzip", "damaged gzip", "no gzip"],
 )
 def test_a_file_that_is_not_the_expected_one_is_refused(tmp_path, into, body, reason):
     path = tmp_path / "given"

