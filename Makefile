@@ -8,7 +8,7 @@ export DO_NOT_TRACK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro restore test test-quick env env-test check lint lock bench clean
+.PHONY: help repro restore flow schedule versions test test-quick env env-test check lint lock bench clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,15 @@ repro: env check ## fetch MNIST, train, evaluate, draw and report; what has not 
 
 restore: env ## bring back the results that dvc.lock names, after a run that was stopped: DVC removes them before a stage runs
 	@dvc checkout --quiet --allow-missing; git ls-files -z --deleted -- data | xargs -0r git checkout --quiet --
+
+flow: env check ## the same as one Prefect run; ARGS="--set train.steps=1000 --stage train", or ARGS=--help
+	@$(BIN)/python -m flows.pipeline $(ARGS)
+
+schedule: env check ## serve the flow on a schedule; ARGS='--cron "0 2 * * *" --timezone Europe/Berlin', or ARGS=--help
+	@$(BIN)/python -m flows.schedule $(ARGS)
+
+versions: env ## list the recorded runs with their metrics
+	@$(BIN)/python -m flows.versions list
 
 test: env-test ## all tests (about ten minutes on two cores)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -69,6 +69,12 @@ class Project:
         assert not check or result.returncode == 0, f"{command}: {result.returncode}\n{result.stdout}"
         return result.stdout if check else result
 
+    def read_json(self, *command):
+        """What the command prints as JSON; its notes on stderr are left out."""
+        command = [*command, "--json"]
+        result = subprocess.run(command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, check=True)
+        return json.loads(result.stdout)
+
     def repro(self, *options):
         """Run `dvc repro`; returns which stages (ran, came from the run cache)."""
         output = self.run("dvc", "repro", *options)
@@ -161,9 +167,9 @@ def test_a_learning_rate_reruns_what_depends_on_it_and_setting_it_back_restores(
     assert ran == ["train", "evaluate", "gallery", "report"]
     assert restored == []
     assert project.digests()["model/generator.keras"] != before["model/generator.keras"]
-    difference = json.loads(project.run("dvc", "params", "diff", "--json"))
+    difference = project.read_json("dvc", "params", "diff")
     assert difference == {"params.yaml": {"train.generator_adam.learning_rate": {"old": 0.001, "new": 0.0005, "diff": -0.0005}}}
-    changed = json.loads(project.run("dvc", "metrics", "diff", "--json"))["diff"]["data/model/metrics.json"]
+    changed = project.read_json("dvc", "metrics", "diff")["data/model/metrics.json"]
     assert {"tail_mean.g_loss", "tail_mean.d_loss", "final.g_loss"} <= set(changed)
 
     project.run("git", "checkout", "-q", "params.yaml")
@@ -203,7 +209,7 @@ def test_forced_runs_give_the_same_lock(project):
 
 
 def test_metrics_and_plots_show(project):
-    shown = json.loads(project.run("dvc", "metrics", "show", "--json"))
+    shown = project.read_json("dvc", "metrics", "show")
     files = next(iter(shown.values()))["data"]
     assert {"tail_mean", "final"} <= set(files["data/model/metrics.json"]["data"])
     assert files["data/timings/train.json"]["data"]["train_seconds"] > 0
