@@ -1,8 +1,9 @@
-"""The training engine: many steps of the published GAN's update, compiled into one function.
+"""The training engine: many steps of a GAN's update, compiled into one function.
 
-One step is (1) a discriminator update on real images, (2) a second one on fakes, (3) a generator update through it.
-A block of steps is drawn, gathered and trained in a single call; nothing returns to Python between the steps of a block. The
-result depends on the parameters, the images and the step numbers alone: not on how steps are cut into blocks.
+A step updates the discriminator and the generator in the order that the parameters name; the lecture's is (1) a discriminator
+update on real images, (2) a second one on fakes, (3) a generator update through it. A block of steps is drawn, gathered and
+trained in a single call; nothing returns to Python between the steps of a block. The result depends on the parameters, the
+images, the labels and the step numbers alone: not on how steps are cut into blocks.
 """
 
 import numpy as np
@@ -11,7 +12,8 @@ import tensorflow as tf
 from gan import losses, random
 from gan.adam import adam_update
 from gan.images import HALF_RANGE
-from gan.models import build_discriminator, build_generator, logits_of
+from gan.models import CLASSES, build_discriminator, build_generator, logits_of
+from gan.schedules import average_decay, rate_factor
 
 BLOCK_STEPS = 25  # a log interval of 50 in two calls; larger blocks cost memory and gain under 1 %
 SAMPLE_COUNT = 16
@@ -26,32 +28,50 @@ class NonFiniteError(ArithmeticError):
 
 
 class Engine:
-    """Trains a generator and a discriminator on `images` uint8 [n, 28, 28, 1] by the parameters `params` (a `TrainParams`)."""
+    """Trains a generator and a discriminator by the parameters `params` (a `TrainParams`).
 
-    def __init__(self, params, images):
+    images: uint8 [n, 28, 28, 1]; labels: integers [n] in 0..9 if the parameters ask for class-conditional networks, else None.
+    """
+
+    def __init__(self, params, images, labels=None):
         if images.dtype != np.uint8 or images.shape[1:] != (28, 28, 1) or len(images) == 0:
             raise ValueError(f"expected images uint8 [n, 28, 28, 1] with n > 0, got {images.dtype} {list(images.shape)}")
+        if (labels is not None) != params.conditional or (labels is not None and labels.shape != images.shape[:1]):
+            given = "none" if labels is None else list(labels.shape)
+            raise ValueError(f"expected labels [{len(images)}] if and only if conditional, got {given}")
         self.params = params
+        common = {
+            "network": params.network,
+            "conditional": params.conditional,
+            "leaky_slope": params.leaky_slope,
+            "precision": params.compute_precision,
+        }
         self.generator = build_generator(
-            latent_dim=params.latent_dim, units=params.generator_units, leaky_slope=params.leaky_slope, seed=2 * params.seed
+            latent_dim=params.latent_dim, units=params.generator_units, seed=2 * params.seed, **common
         )
-        self.discriminator = build_discriminator(
-            units=params.discriminator_units, leaky_slope=params.leaky_slope, seed=2 * params.seed + 1
-        )
+        self.discriminator = build_discriminator(units=params.discriminator_units, seed=2 * params.seed + 1, **common)
         self._d_logits = logits_of(self.discriminator)
         self._images = tf.constant(images)
+        self._labels = None if labels is None else tf.constant(labels.astype(np.int32))
         self._train_block = tf.function(self._block)
-        self._compiled_steps = tf.function(self._steps, jit_compile=True)
+        xla = params.compiler == "xla"
+        self._compiled_steps = tf.function(self._steps, jit_compile=xla)
         self._compiled_draw = tf.function(self._draw, jit_compile=True)
-        self._sample = tf.function(self._draw_samples, jit_compile=True)
+        self._sample = tf.function(self._draw_samples, jit_compile=xla)
         self._sample_latents = tf.function(self._draw_sample_latents, jit_compile=True)()
+        self._sample_labels = tf.range(SAMPLE_COUNT) % CLASSES if params.conditional else None
 
     def initial_state(self):
-        """The state before step 0: fresh weights and zero moments, each a list of float32 tensors."""
+        """The state before step 0: fresh weights, zero moments and, if there is to be one, the generator's average.
+
+        Each is a list of float32 tensors.
+        """
         state = {}
         for name, model in {"g": self.generator, "d": self.discriminator}.items():
             state[name] = [tf.identity(weight.value) for weight in model.trainable_variables]
             state[f"{name}_m"] = state[f"{name}_v"] = [tf.zeros_like(weight) for weight in state[name]]
+        if self.params.ema_decay > 0:
+            state["g_average"] = state["g"]
         return state
 
     def advance(self, state, first_step, count):
@@ -66,12 +86,12 @@ class Engine:
         return state, rows
 
     def samples(self, state):
-        """SAMPLE_COUNT images float32 [16, 28, 28, 1] in [-1, 1] from latents that are fixed for the run."""
-        return self._sample(state["g"]).numpy()
+        """SAMPLE_COUNT images float32 [16, 28, 28, 1] in [-1, 1] from latents that are fixed for the run; labels 0, 1, ... 9, 0, ..."""
+        return self._sample(self._shown_weights(state)).numpy()
 
     def generator_weights(self, state):
-        """The generator's weights in `state` as a list of float32 arrays, in Keras' order."""
-        return [weight.numpy() for weight in state["g"]]
+        """The generator's weights in `state`, averaged if an average is kept, as a list of float32 arrays, in Keras' order."""
+        return [weight.numpy() for weight in self._shown_weights(state)]
 
     def models(self, state):
         """The Keras models (generator, discriminator) with the weights of `state`."""
@@ -82,7 +102,9 @@ class Engine:
     def _block(self, state, first_step, count):
         indices, d_latents, g_latents = self._compiled_draw(first_step)
         # TensorFlow's multi-threaded gather, outside XLA: bytes, a quarter of the floats' traffic
-        return self._compiled_steps(state, first_step, count, tf.gather(self._images, indices), d_latents, g_latents)
+        pixels = tf.gather(self._images, indices)
+        labels = None if self._labels is None else tf.gather(self._labels, indices)
+        return self._compiled_steps(state, first_step, count, pixels, d_latents, g_latents, labels)
 
     def _draw(self, first_step):
         """Draws for a block: image indices int32 [BLOCK_STEPS, batch] and two sets of latents float32 [.., .., latent_dim]."""
@@ -97,71 +119,146 @@ class Engine:
             tf.reshape(random.to_normal(g_words), shape),
         )
 
-    def _steps(self, state, first_step, count, pixels, d_latents, g_latents):
+    def _steps(self, state, first_step, count, pixels, d_latents, g_latents, labels):
         """Train `count` (at most BLOCK_STEPS) steps; returns the new state and float32 [BLOCK_STEPS, 3], zeros beyond `count`."""
 
         def body(index, state, rows):
             real = to_unit_range(pixels[index])  # (B, 28, 28, 1)
-            state, row = self.step(state, first_step + index, real, d_latents[index], g_latents[index])
+            step_labels = None if labels is None else labels[index]
+            state, row = self.step(state, first_step + index, real, d_latents[index], g_latents[index], step_labels)
             return index + 1, state, tf.tensor_scatter_nd_update(rows, [[index]], [row])
 
         rows = tf.zeros([BLOCK_STEPS, len(HISTORY_COLUMNS)])
         loop = tf.while_loop(lambda index, *_: index < count, body, (tf.constant(0), state, rows))
         return loop[1], loop[2]
 
-    def step(self, state, step, real, d_latents, g_latents):
+    def step(self, state, step, real, d_latents, g_latents, labels=None):
         """One training step on real images float32 [B, 28, 28, 1] and two sets of latents float32 [B, latent_dim].
 
-        Returns the new state and (G loss, D loss, D accuracy in percent) as float32 [3]; the D figures are the mean of its two
-        updates, each taken before its own update.
+        `labels` int32 [B], for class-conditional networks, are those of the real images; the fakes are given the same ones.
+        Returns the new state and (G loss, D loss, D accuracy in percent) as float32 [3], each taken before its own update; the D
+        figures are the mean of real and fake.
         """
-        updates_before = 2.0 * tf.cast(step, tf.float32)  # the discriminator's Adam counts both of a step's updates
-        state, d_loss_real, real_logits = self.update_discriminator(state, real, losses.d_loss_real, updates_before + 1)
-        fakes = self._generate(state["g"], d_latents)
-        state, d_loss_fake, fake_logits = self.update_discriminator(state, fakes, losses.d_loss_fake, updates_before + 2)
-        state, g_loss = self.update_generator(state, g_latents, tf.cast(step, tf.float32) + 1)
-        accuracy = 100.0 * losses.accuracy(real_logits, fake_logits)
-        return state, tf.stack([g_loss, (d_loss_real + d_loss_fake) / 2, accuracy])
+        order = {"split": self._step_split, "alternating": self._step_alternating, "simultaneous": self._step_simultaneous}
+        state, g_loss, d_loss, accuracy = order[self.params.update_order](state, step, real, d_latents, g_latents, labels)
+        if self.params.ema_decay > 0:
+            share = 1.0 - average_decay(step, self.params.ema_decay)
+            averages = [a + (w - a) * share for a, w in zip(state["g_average"], state["g"], strict=True)]
+            state = {**state, "g_average": averages}
+        return state, tf.stack([g_loss, d_loss, 100.0 * accuracy])
 
-    def update_discriminator(self, state, images, loss_of_logits, update):
-        """One Adam update of the discriminator alone; returns (state, loss before the update, logits before the update)."""
+    def _step_split(self, state, step, real, d_latents, g_latents, labels):
+        updates_before = 2.0 * tf.cast(step, tf.float32)  # the discriminator's Adam counts both of a step's updates
+        state, d_loss_real, real_logits, _ = self.update_discriminator(state, step, updates_before + 1, labels, real=real)
+        fakes = self._generate(state["g"], d_latents, labels)
+        state, d_loss_fake, _, fake_logits = self.update_discriminator(state, step, updates_before + 2, labels, fakes=fakes)
+        state, g_loss = self.update_generator(state, step, g_latents, labels)
+        accuracy = losses.accuracy(self.params.loss, real_logits=real_logits, fake_logits=fake_logits)
+        return state, g_loss, (d_loss_real + d_loss_fake) / 2, accuracy
+
+    def _step_alternating(self, state, step, real, d_latents, g_latents, labels):
+        fakes = self._generate(state["g"], d_latents, labels)
+        update = tf.cast(step, tf.float32) + 1
+        state, d_loss, real_logits, fake_logits = self.update_discriminator(state, step, update, labels, real=real, fakes=fakes)
+        state, g_loss = self.update_generator(state, step, g_latents, labels, real=real)
+        accuracy = losses.accuracy(self.params.loss, real_logits=real_logits, fake_logits=fake_logits)
+        return state, g_loss, d_loss / losses.d_loss_terms(self.params.loss), accuracy
+
+    def _step_simultaneous(self, state, step, real, d_latents, g_latents, labels):
+        fakes = self._generate(state["g"], g_latents, labels)
+        update = tf.cast(step, tf.float32) + 1
+        before = state
+        state, d_loss, real_logits, fake_logits = self.update_discriminator(state, step, update, labels, real=real, fakes=fakes)
+        after, g_loss = self.update_generator(before, step, g_latents, labels, real=real)
+        state = {**state, "g": after["g"], "g_m": after["g_m"], "g_v": after["g_v"]}
+        accuracy = losses.accuracy(self.params.loss, real_logits=real_logits, fake_logits=fake_logits)
+        return state, g_loss, d_loss / losses.d_loss_terms(self.params.loss), accuracy
+
+    def update_discriminator(self, state, step, update, labels=None, *, real=None, fakes=None):
+        """One Adam update, its `update`-th, of the discriminator alone on real images, fakes or both.
+
+        Returns (state, loss, real logits, fake logits), all from before the update and without the penalties.
+        """
+        logits = dict.fromkeys(("real_logits", "fake_logits"))
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(state["d"])
-            logits = self._classify(state["d"], images)
-            loss = loss_of_logits(logits)
-        return self._apply(state, "d", tape.gradient(loss, state["d"]), update), loss, logits
+            if real is not None:
+                logits["real_logits"] = self._classify(state["d"], real, labels)
+            if fakes is not None:
+                logits["fake_logits"] = self._classify(state["d"], fakes, labels)
+            loss = losses.d_loss(self.params.loss, **logits)
+        gradients = tape.gradient(loss, state["d"])
+        penalised = [(self.params.r1_gamma, real), (self.params.r2_gamma, fakes)]
+        penalised = [(gamma, images) for gamma, images in penalised if gamma > 0 and images is not None]
+        if penalised:
+            gradients = self._add_penalties(gradients, state["d"], step, labels, penalised)
+        return self._apply(state, "d", gradients, step, update), loss, logits["real_logits"], logits["fake_logits"]
 
-    def update_generator(self, state, latents, update):
-        """One Adam update of the generator alone, through the discriminator; returns (state, loss before the update)."""
+    def _add_penalties(self, gradients, weights, step, labels, penalised):
+        """`gradients` plus, every so many steps, those of the penalties on pairs (gamma, images), times the interval."""
+        interval = self.params.penalty_every_steps
+
+        def added():
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(weights)
+                terms = [
+                    0.5 * gamma * interval * losses.squared_gradient_norm(lambda x: self._classify(weights, x, labels), images)
+                    for gamma, images in penalised
+                ]
+                penalty = tf.add_n(terms)
+            # the last layer's bias moves no gradient by the image
+            extra = tape.gradient(penalty, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            return [g + e for g, e in zip(gradients, extra, strict=True)]
+
+        return added() if interval == 1 else tf.cond(step % interval == 0, added, lambda: gradients)
+
+    def update_generator(self, state, step, latents, labels=None, *, real=None):
+        """One Adam update of the generator alone, through the discriminator; returns (state, loss before the update).
+
+        Only the relativistic loss looks at the real images.
+        """
+        pair = self.params.loss == "relativistic"
+        real_logits = self._classify(state["d"], real, labels) if pair else None
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(state["g"])
-            loss = losses.g_loss(self._classify(state["d"], self._generate(state["g"], latents)))
-        return self._apply(state, "g", tape.gradient(loss, state["g"]), update), loss
+            fake_logits = self._classify(state["d"], self._generate(state["g"], latents, labels), labels)
+            loss = losses.g_loss(self.params.loss, real_logits=real_logits, fake_logits=fake_logits)
+        return self._apply(state, "g", tape.gradient(loss, state["g"]), step, tf.cast(step, tf.float32) + 1), loss
 
-    def _apply(self, state, network, gradients, update):
+    def _apply(self, state, network, gradients, step, update):
         p = self.params
         options = p.generator_adam if network == "g" else p.discriminator_adam
+        factor = rate_factor(
+            step,
+            steps=p.steps,
+            warm_up_steps=p.warm_up_steps,
+            constant_share=p.constant_rate_share,
+            final_share=p.final_rate_share,
+        )
         weights, first, second = adam_update(
             state[network],
             gradients,
             state[f"{network}_m"],
             state[f"{network}_v"],
             update=update,
-            learning_rate=options.learning_rate,
+            learning_rate=options.learning_rate * factor,
             beta_1=options.beta_1,
             beta_2=options.beta_2,
             epsilon=options.epsilon,
         )
         return {**state, network: weights, f"{network}_m": first, f"{network}_v": second}
 
-    def _generate(self, weights, latents):
-        return self.generator.stateless_call(weights, [], latents)[0]
+    def _shown_weights(self, state):
+        return state["g_average" if self.params.ema_decay > 0 else "g"]
 
-    def _classify(self, weights, images):
-        return self._d_logits.stateless_call(weights, [], images)[0]
+    def _generate(self, weights, latents, labels):
+        return self.generator.stateless_call(weights, [], latents if labels is None else [latents, labels])[0]
+
+    def _classify(self, weights, images, labels):
+        return self._d_logits.stateless_call(weights, [], images if labels is None else [images, labels])[0]
 
     def _draw_samples(self, generator_weights):
-        return self._generate(generator_weights, self._sample_latents)
+        return self._generate(generator_weights, self._sample_latents, self._sample_labels)
 
     def _draw_sample_latents(self):
         count = SAMPLE_COUNT * self.params.latent_dim
