@@ -52,7 +52,8 @@ def accuracy(name, *, real_logits, fake_logits):
 def squared_gradient_norm(logits_of, images):
     """The mean over images float32 [n, h, w, 1] of |d logit / d image|^2, for a function of images that gives logits [n, 1].
 
-    With gamma / 2 before it, on real images it is the penalty R1, on fakes R2: Mescheder et al. 2018, arXiv 1801.04406, section 4.
+    With gamma / 2 before it, it is the penalty R1 on real images and R2 on fakes: Mescheder et al. 2018, arXiv 1801.04406,
+    section 4.
     """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(images)

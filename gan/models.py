@@ -21,8 +21,9 @@ def build_generator(*, latent_dim, units, leaky_slope, seed, network="dense", co
     """Latents float32 [n, latent_dim] -> images float32 [n, 28, 28, 1] in [-1, 1]; LeakyReLU between the layers, tanh at the end.
 
     `network` "dense": hidden layers of widths `units`, Keras' default initialisation (Glorot uniform, zero biases). "conv":
-    `units` are the channels at 7 x 7 and at 14 x 14. `conditional`: a second input "labels", int32 [n] in 0..9. `precision` is the
-    type that layers compute in, "float32" or "bfloat16"; weights and images are float32 either way. Weights are drawn from `seed`.
+    `units` are the channels at 7 x 7 and at 14 x 14. `conditional`: a second input "labels", int32 [n] in 0..9. `precision` is
+    the type that layers compute in, "float32" or "bfloat16"; weights and images are float32 either way. Weights are drawn from
+    `seed`.
     """
     inputs = [keras.Input((latent_dim,), name="latents")]
     x = inputs[0]
@@ -109,9 +110,9 @@ class _Layers:
 
     def convolution(self, x, channels, size, *, strides=1):
         name, initializer = self._name("convolution"), self._next_initializer()
-        return keras.layers.Conv2D(
-            channels, size, strides, "same", kernel_initializer=initializer, dtype=self._dtype, name=name
-        )(x)
+        return keras.layers.Conv2D(channels, size, strides, "same", kernel_initializer=initializer, dtype=self._dtype, name=name)(
+            x
+        )
 
     def leaky_relu(self, x):
         return keras.layers.LeakyReLU(negative_slope=self._leaky_slope, dtype=self._dtype, name=self._name("leaky_relu"))(x)

@@ -9,7 +9,8 @@ def rate_factor(step, *, steps, warm_up_steps, constant_share, final_share):
     """The factor of the learning rates at `step` (int32 scalar tensor, 0 ... steps - 1): float32, or 1.0 if it never changes.
 
     It rises in a straight line over the first `warm_up_steps`, whose last has 1; stays there until `constant_share` of the run is
-    over; then falls along half a cosine (Loshchilov & Hutter 2017, arXiv 1608.03983, equation 5) to `final_share` at the last step.
+    over; then falls along half a cosine (Loshchilov & Hutter 2017, arXiv 1608.03983, equation 5) to `final_share` at the last
+    step.
     """
     step = tf.cast(step, tf.float32)
     factor = 1.0

@@ -22,9 +22,10 @@ class TrainParams(Section):
     """Everything that the result of training depends on, besides the images, the labels and the code.
 
     network, conditional, the units and compute_precision: `gan.models`. loss, r1_gamma, r2_gamma: `gan.losses`. warm_up_steps,
-    constant_rate_share, final_rate_share, ema_decay: `gan.schedules`. penalty_every_steps: the penalties are applied only so often,
-    that many times as strongly (Karras et al. 2020, arXiv 1912.04958, section 3.1). ema_decay: of the average of the generator's
-    weights that is kept in their stead (Yazici et al. 2019, arXiv 1806.04498); 0 for none.
+    constant_rate_share, final_rate_share: `gan.schedules`. penalty_every_steps: the penalties are applied only so often, that
+    many times as strongly (Karras et al. 2020, arXiv 1912.04958, section 3.1). ema_decay: of the average of the generator's
+    weights that is kept in their stead (Yazici et al. 2019, arXiv 1806.04498); 0 for none. compute_precision "bfloat16": of the
+    layers alone, on float32 weights (Micikevicius et al. 2018, arXiv 1710.03740).
 
     update_order, of a step: "split", as in the lecture, a discriminator update on real images, another on fakes, then the
     generator's; "alternating" (arXiv 1406.2661, algorithm 1), one discriminator update on both, then the generator's through the

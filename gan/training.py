@@ -86,7 +86,10 @@ class Engine:
         return state, rows
 
     def samples(self, state):
-        """SAMPLE_COUNT images float32 [16, 28, 28, 1] in [-1, 1] from latents that are fixed for the run; labels 0, 1, ... 9, 0, ..."""
+        """SAMPLE_COUNT images float32 [16, 28, 28, 1] in [-1, 1] from latents that are fixed for the run.
+
+        With labels, they show 0, 1, ..., 9, 0, 1, ...
+        """
         return self._sample(self._shown_weights(state)).numpy()
 
     def generator_weights(self, state):
