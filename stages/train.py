@@ -1,4 +1,6 @@
-"""Reads data/normalized/train_images.npy. Writes data/model/: both networks, the history, snapshots, the trajectory, metrics.
+"""Reads data/normalized/ (train_images.npy, and train_labels.npy for class-conditional networks). Writes data/model/.
+
+data/model/ holds both networks, the history, snapshots, the trajectory and metrics.
 
 Trains the GAN. Stopped or killed, it goes on from its last checkpoint the next time, to the very bytes of a run that was not.
 Checkpoints lie in .scratch/ (or the folder that GAN_SCRATCH names) until the run is finished.
@@ -17,6 +19,7 @@ from gan.train_params import RuntimeParams, TrainParams
 from stages.command import PARAMS, run
 
 IMAGES = Path("data/normalized/train_images.npy")
+LABELS = Path("data/normalized/train_labels.npy")
 OUT = Path("data/model")
 TIMINGS = Path("data/timings/train.json")
 TAIL_LOG_LINES = 9  # the lecture's last nine lines, steps 4600 to 5000
@@ -25,7 +28,10 @@ TAIL_LOG_LINES = 9  # the lecture's last nine lines, steps 4600 to 5000
 def main():
     params = read_section(PARAMS, "train", TrainParams)
     runtime = read_section(PARAMS, "runtime", RuntimeParams)
+    from gan.arrays import load_labels
+
     pixels, digest = read_pixels(IMAGES)
+    labels = load_labels(LABELS, count=len(pixels)) if params.conditional else None
 
     from gan.runtime import start_tensorflow
 
@@ -34,8 +40,8 @@ def main():
     from gan import run as runs
 
     scratch_folder = Path(os.environ.get("GAN_SCRATCH", ".scratch")) / "train"
-    with checkpoints.Scratch(scratch_folder, run_key(params, digest), log=log) as scratch:
-        engine = training.Engine(params, pixels)
+    with checkpoints.Scratch(scratch_folder, run_key(params, digest, labels), log=log) as scratch:
+        engine = training.Engine(params, pixels, labels)
         saved = scratch.load()
         current = runs.Run.from_arrays(saved) if saved else runs.Run(engine.initial_state())
         if saved:
@@ -87,8 +93,8 @@ def read_pixels(path):
     return pixels, hashlib.sha256(pixels).hexdigest()
 
 
-def run_key(params, images_digest):
-    """A hash of all that the result depends on: parameters, images, this project's code, libraries and the kind of machine."""
+def run_key(params, images_digest, labels):
+    """A hash of all that the result depends on: parameters, data, this project's code, libraries and the kind of machine."""
     import importlib.metadata
     import platform
 
@@ -98,6 +104,7 @@ def run_key(params, images_digest):
     everything = {
         "params": params.model_dump(),
         "images": images_digest,
+        "labels": None if labels is None else hashlib.sha256(labels).hexdigest(),
         "code": code,
         "libraries": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")},
         "machine": [platform.system(), platform.machine(), cpu_model()],
