@@ -129,7 +129,8 @@ def test_upsampling_puts_each_channel_at_its_own_pixel(tensorflow):
 
 
 def test_a_saved_conv_model_loads_without_this_project(tensorflow, tmp_path):
-    from gan.models import build_generator, save_model
+    from gan.models import build_generator
+    from gan.saving import save_model
 
     options = {"network": "conv", "latent_dim": 6, "units": [8, 4], "leaky_slope": 0.2, "seed": 0}
     generator = build_generator(**options, conditional=True, precision="bfloat16")

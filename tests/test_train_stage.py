@@ -260,3 +260,43 @@ def test_a_killed_parent_takes_the_trainer_along(tmp_path):
         for _ in range(100):
             os.killpg(shell.pid, 0)
             time.sleep(0.05)
+
+
+SMALL_CONV = {
+    "steps": 121,
+    "log_every_steps": 20,
+    "network": "conv",
+    "conditional": True,
+    "generator_units": [4, 4],
+    "discriminator_units": [4, 4, 8],
+    "update_order": "simultaneous",
+    "r1_gamma": 1.0,
+    "penalty_every_steps": 8,
+    "warm_up_steps": 10,
+    "constant_rate_share": 0.25,
+    "final_rate_share": 0.02,
+    "ema_decay": 0.99,
+    "compute_precision": "bfloat16",
+    "compiler": "graph",
+}
+
+
+def test_a_conditional_conv_run_that_is_stopped_ends_in_the_same_bytes(tmp_path):
+    folders = []
+    for name in ("whole", "stopped"):
+        folders.append(make_workplace(tmp_path / name, checkpoint_every_seconds=1000, **SMALL_CONV))
+        np.save(folders[-1] / "data/normalized/train_labels.npy", (np.arange(300) % 10).astype(np.uint8))
+    code, output = finish(folders[0])
+    assert code == 0, output
+    assert stopped(folders[1])[0] == 143
+    code, output = finish(folders[1])
+    assert code == 0, output
+    assert "going on from step" in output
+    assert digests(folders[0]) == digests(folders[1])
+
+
+def test_conditional_training_without_labels_ends_in_one_line(tmp_path):
+    make_workplace(tmp_path, **SMALL_CONV)
+    code, output = finish(tmp_path)
+    assert code == 1
+    assert output == "python -m stages.train: data/normalized/train_labels.npy: no such file; `dvc repro` makes it\n"
