@@ -35,7 +35,8 @@ def main():
 
     from gan.runtime import start_tensorflow
 
-    start_tensorflow(params.threads)
+    tf = start_tensorflow(params.threads)
+    refuse_slow_convolutions(params, tf.config.list_physical_devices("GPU"))
     from gan import checkpoints, training
     from gan import run as runs
 
@@ -65,6 +66,15 @@ def main():
         write_outputs(params, engine, current)
         scratch.remove()
     log(f"total training time: {current.seconds:.1f} s, {params.steps / current.seconds:.0f} steps/s")
+
+
+def refuse_slow_convolutions(params, gpus):
+    """Raise UserError for a choice that would take days: convolutions compiled by XLA where there is no GPU."""
+    if params.network == "conv" and params.compiler == "xla" and not gpus:
+        raise UserError(
+            "train.compiler = 'xla': without a GPU, XLA's convolutions take over 40 times as long as TensorFlow's own; "
+            "set train.compiler to graph"
+        )
 
 
 def read_pixels(path):
