@@ -12,67 +12,50 @@ KERAS_EPSILON = 1e-7
 class ClippedProbabilities(Engine):
     """Cross-entropy on sigmoid outputs clipped to [1e-7, 1 - 1e-7], as Keras computes it from probabilities."""
 
-    def step(self, state, step, real, d_latents, g_latents):
-        kept = losses.d_loss_real, losses.d_loss_fake, losses.g_loss
-        losses.d_loss_real = losses.g_loss = lambda logits: -tf.reduce_mean(tf.math.log(_probability(logits)))
-        losses.d_loss_fake = lambda logits: -tf.reduce_mean(tf.math.log(1 - _probability(logits)))
+    def step(self, state, step, real, d_latents, g_latents, labels=None):
+        kept = losses.d_loss, losses.g_loss
+        losses.d_loss, losses.g_loss = _clipped_d_loss, _clipped_g_loss
         try:
             return super().step(state, step, real, d_latents, g_latents)
         finally:
-            losses.d_loss_real, losses.d_loss_fake, losses.g_loss = kept
+            losses.d_loss, losses.g_loss = kept
 
 
 class AdamCountsSteps(Engine):
     """The discriminator's Adam counts a step's two updates as one."""
 
-    def update_discriminator(self, state, images, loss_of_logits, update):
-        return super().update_discriminator(state, images, loss_of_logits, tf.math.ceil(update / 2))
+    def update_discriminator(self, state, step, update, labels=None, **halves):
+        return super().update_discriminator(state, step, tf.math.ceil(update / 2), **halves)
 
 
 class SameLatents(Engine):
     """The generator is trained on the latents that its fakes for the discriminator came from."""
 
-    def step(self, state, step, real, d_latents, g_latents):
+    def step(self, state, step, real, d_latents, g_latents, labels=None):
         return super().step(state, step, real, d_latents, d_latents)
 
 
 class FakesFirst(Engine):
     """The discriminator sees the fakes before the real images."""
 
-    def step(self, state, step, real, d_latents, g_latents):
+    def step(self, state, step, real, d_latents, g_latents, labels=None):
         before = 2.0 * tf.cast(step, tf.float32)
-        fakes = self._generate(state["g"], d_latents)
-        state, fake_loss, fake_logits = self.update_discriminator(state, fakes, losses.d_loss_fake, before + 1)
-        state, real_loss, real_logits = self.update_discriminator(state, real, losses.d_loss_real, before + 2)
-        state, g_loss = self.update_generator(state, g_latents, tf.cast(step, tf.float32) + 1)
-        return state, tf.stack([g_loss, (real_loss + fake_loss) / 2, 100.0 * losses.accuracy(real_logits, fake_logits)])
-
-
-class OneUpdate(Engine):
-    """The discriminator is updated once a step, on real images and fakes together."""
-
-    def step(self, state, step, real, d_latents, g_latents):
-        count = tf.cast(step, tf.float32) + 1
-        both = tf.concat([real, self._generate(state["g"], d_latents)], 0)
-
-        def loss_of_logits(logits):
-            real_logits, fake_logits = tf.split(logits, 2)
-            return (losses.d_loss_real(real_logits) + losses.d_loss_fake(fake_logits)) / 2
-
-        state, d_loss, logits = self.update_discriminator(state, both, loss_of_logits, count)
-        state, g_loss = self.update_generator(state, g_latents, count)
-        return state, tf.stack([g_loss, d_loss, 100.0 * losses.accuracy(*tf.split(logits, 2))])
+        fakes = self._generate(state["g"], d_latents, None)
+        state, fake_loss, _, fake_logits = self.update_discriminator(state, step, before + 1, fakes=fakes)
+        state, real_loss, real_logits, _ = self.update_discriminator(state, step, before + 2, real=real)
+        state, g_loss = self.update_generator(state, step, g_latents)
+        return state, tf.stack([g_loss, (real_loss + fake_loss) / 2, _accuracy_percent(real_logits, fake_logits)])
 
 
 class JudgedAfter(Engine):
     """The discriminator's loss and accuracy are taken on the same batches after both of its updates."""
 
-    def step(self, state, step, real, d_latents, g_latents):
-        fakes = self._generate(state["g"], d_latents)
+    def step(self, state, step, real, d_latents, g_latents, labels=None):
+        fakes = self._generate(state["g"], d_latents, None)
         after, row = super().step(state, step, real, d_latents, g_latents)
-        real_logits, fake_logits = self._classify(after["d"], real), self._classify(after["d"], fakes)
-        d_loss = (losses.d_loss_real(real_logits) + losses.d_loss_fake(fake_logits)) / 2
-        return after, tf.stack([row[0], d_loss, 100.0 * losses.accuracy(real_logits, fake_logits)])
+        real_logits, fake_logits = self._classify(after["d"], real, None), self._classify(after["d"], fakes, None)
+        d_loss = losses.d_loss("non_saturating", real_logits=real_logits, fake_logits=fake_logits) / 2
+        return after, tf.stack([row[0], d_loss, _accuracy_percent(real_logits, fake_logits)])
 
 
 class WithoutReplacement(Engine):
@@ -82,7 +65,7 @@ class WithoutReplacement(Engine):
         _, d_latents, g_latents = self._compiled_draw(first_step)
         indices = tf.numpy_function(self._in_order, [first_step, tf.shape(d_latents)[0]], tf.int32)
         indices = tf.ensure_shape(indices, [d_latents.shape[0], self.params.batch_size])
-        return self._compiled_steps(state, first_step, count, tf.gather(self._images, indices), d_latents, g_latents)
+        return self._compiled_steps(state, first_step, count, tf.gather(self._images, indices), d_latents, g_latents, None)
 
     def _in_order(self, first_step, steps):
         batch = self.params.batch_size
@@ -100,7 +83,7 @@ VARIANTS = {
     "D's Adam counts steps, not updates": (AdamCountsSteps, {}),
     "G trained on the latents of D's fakes": (SameLatents, {}),
     "fakes before real images": (FakesFirst, {}),
-    "one D update on both halves": (OneUpdate, {}),
+    "one D update on both halves": (Engine, {"update_order": "alternating"}),
     "D judged after its updates": (JudgedAfter, {}),
     "real batches without replacement": (WithoutReplacement, {}),
     "LeakyReLU slope 0.3 (Keras' default)": (Engine, {"leaky_slope": 0.3}),
@@ -112,6 +95,20 @@ VARIANTS = {
         },
     ),
 }
+
+
+def _clipped_d_loss(name, *, real_logits=None, fake_logits=None):
+    halves = [] if real_logits is None else [_probability(real_logits)]
+    halves += [] if fake_logits is None else [1 - _probability(fake_logits)]
+    return tf.add_n([-tf.reduce_mean(tf.math.log(half)) for half in halves])
+
+
+def _clipped_g_loss(name, *, real_logits, fake_logits):
+    return -tf.reduce_mean(tf.math.log(_probability(fake_logits)))
+
+
+def _accuracy_percent(real_logits, fake_logits):
+    return 100.0 * losses.accuracy("non_saturating", real_logits=real_logits, fake_logits=fake_logits)
 
 
 def _probability(logits):
