@@ -12,6 +12,8 @@ def rate_factor(step, *, steps, warm_up_steps, constant_share, final_share):
     over; then falls along half a cosine (Loshchilov & Hutter 2017, arXiv 1608.03983, equation 5) to `final_share` at the last
     step.
     """
+    if constant_share == 1 and warm_up_steps == 0:
+        return 1.0
     step = tf.cast(step, tf.float32)
     factor = 1.0
     if constant_share < 1:
