@@ -27,15 +27,26 @@ LOG_COLUMNS = HISTORY_COLUMNS[1:]
 PUBLISHED_PARAMS = {
     "steps": 5001,
     "batch_size": 300,
+    "network": "dense",
+    "conditional": False,
     "latent_dim": 100,
     "generator_units": [128, 128],
     "discriminator_units": [128],
     "leaky_slope": 0.01,
+    "loss": "non_saturating",
+    "update_order": "split",
+    "r1_gamma": 0.0,
+    "r2_gamma": 0.0,
     "generator_adam": {"learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7},
     "discriminator_adam": {"learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7},
+    "warm_up_steps": 0,
+    "constant_rate_share": 1.0,
+    "final_rate_share": 1.0,
+    "ema_decay": 0.0,
+    "compute_precision": "float32",
 }
-# what the lecture does not say, or what decides only how much of a run is shown
-_FREE_PARAMS = {"seed", "threads", "log_every_steps", "trajectory_points"}
+# what the lecture does not say, what has no effect without penalties, or what decides only how much of a run is shown
+_FREE_PARAMS = {"seed", "threads", "compiler", "penalty_every_steps", "log_every_steps", "trajectory_points"}
 # The lecture's log as far as it was printed: step -> G loss, D loss, D accuracy in percent.
 PUBLISHED_LOG = {
     0: (0.937, 0.939, 52.0),

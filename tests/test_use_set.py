@@ -99,3 +99,11 @@ def test_an_unknown_set_names_the_known_ones(folder):
     done = command(folder, "lectur")
     assert done.returncode == 1
     assert "there is no set 'lectur' in sets/; choose from conditional-350s, conditional-60s" in done.stderr
+
+
+def test_the_lectures_set_alone_counts_as_published():
+    from gan.report import is_published
+    from stages.use_set import read_train
+
+    published = [path.stem for path in (ROOT / "sets").glob("*.yaml") if is_published(read_train(path))]
+    assert published == ["lecture"]
