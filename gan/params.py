@@ -48,7 +48,7 @@ def parse_section(value, name, section_class, path="params.yaml"):
         return section_class.model_validate_json(pydantic.TypeAdapter(dict).dump_json(value))
     except pydantic.ValidationError as error:
         raise ParamsError(f"{path}: {'; '.join(_describe(item, name, section_class) for item in error.errors())}") from None
-    except pydantic.PydanticSerializationError as error:
+    except ValueError as error:  # what JSON cannot hold, such as bytes or a section that holds itself
         raise ParamsError(f"{path}: {name}: {error}") from None
 
 

@@ -1,8 +1,9 @@
-"""Saving Keras models so that equal models are equal files."""
+"""Saving Keras models so that equal models are equal files, and loading them."""
 
 import json
 import zipfile
 
+from gan.errors import DataError
 from gan.files import replacing
 
 
@@ -25,6 +26,18 @@ def save_model(model, path):
         with zipfile.ZipFile(temporary, "w") as archive:
             for name, content in members.items():
                 archive.writestr(zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0)), content)
+
+
+def load_model(path):
+    """The Keras model saved at `path` (a Path), not compiled; DataError when there is none or it cannot be read."""
+    import keras
+
+    if not path.exists():
+        raise DataError(f"{path}: no such file; `dvc repro` makes it")
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # a damaged archive shows as any of a dozen classes, from zipfile's to TypeError
+        raise DataError(f"{path}: not a readable Keras model: {str(error).strip().splitlines()[0]}") from None
 
 
 def _number_shared_object(value, numbers):

@@ -4,7 +4,6 @@ Needs a class-conditional model, such as the set conditional-60s gives.
 """
 
 import argparse
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -37,7 +36,14 @@ def draw(arguments):
     """Do what the command line's `arguments` ask for."""
     with tempfile.TemporaryDirectory() as folder:
         path = GENERATOR if arguments.version is None else fetch_generator(arguments.version, Path(folder))
-        generator = load_generator(path)
+        if not path.exists():  # before TensorFlow's seconds
+            raise DataError(f"{path}: no such file; `dvc repro train` makes it")
+        from gan.runtime import start_tensorflow
+
+        start_tensorflow(1)
+        from gan.saving import load_model
+
+        generator = load_model(path)
     from PIL import Image
 
     from gan.drawing import draw_digits
@@ -60,22 +66,6 @@ def fetch_generator(revision, folder):
     except (DvcException, SCMError, OSError) as error:
         raise UserError(f"no {GENERATOR} of {revision!r}: {' '.join(str(error).split())}") from None
     return path
-
-
-def load_generator(path):
-    """The Keras model saved at `path`; DataError when there is none or it cannot be read."""
-    if not path.exists():
-        raise DataError(f"{path}: no such file; `dvc repro train` makes it")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before the import: TensorFlow greets on stderr otherwise
-    from gan.runtime import start_tensorflow
-
-    start_tensorflow(1)
-    import keras
-
-    try:
-        return keras.models.load_model(path, compile=False)
-    except Exception as error:  # a damaged archive shows as any of a dozen classes, from zipfile's to TypeError
-        raise DataError(f"{path}: not a readable Keras model: {str(error).strip().splitlines()[0]}") from None
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ img-<step>.png for each snapshot, final.png from the trained generator, evolutio
 
 from pathlib import Path
 
-from gan.errors import DataError
 from gan.files import replacing_folder
 from gan.gallery_params import GalleryParams
 from gan.params import read_section
@@ -21,10 +20,11 @@ def main():
 
     from gan import gallery
     from gan.runtime import start_tensorflow
+    from gan.saving import load_model
 
     steps, snapshots = gallery.read_snapshots(SNAPSHOTS)
     start_tensorflow(params.threads)
-    final = gallery.sample(load_generator(GENERATOR), rows=params.final_rows, columns=params.final_columns, seed=params.seed)
+    final = gallery.sample(load_model(GENERATOR), rows=params.final_rows, columns=params.final_columns, seed=params.seed)
     grids = [gallery.grid(images, columns=params.columns, scale=params.scale) for images in snapshots]
     with replacing_folder(GALLERY) as folder:
         for step, pixels in zip(steps, grids, strict=True):
@@ -37,18 +37,6 @@ def main():
             frame_milliseconds=params.frame_milliseconds,
             last_milliseconds=params.last_frame_milliseconds,
         )
-
-
-def load_generator(path):
-    """The Keras model saved at `path`; raises DataError when there is none or it cannot be read."""
-    import keras
-
-    if not path.exists():
-        raise DataError(f"{path}: no such file; `dvc repro` makes it")
-    try:
-        return keras.models.load_model(path, compile=False)
-    except Exception as error:  # a damaged archive shows as any of a dozen classes, from zipfile to TypeError
-        raise DataError(f"{path}: not a readable Keras model: {str(error).strip().splitlines()[0]}") from None
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def run(folder, *line):
 @pytest.mark.slow
 def test_the_trained_model_and_that_of_a_tag_draw(tensorflow, tmp_path):
     from gan.drawing import draw_digits
-    from gan.models import save_model
+    from gan.saving import save_model
 
     (tmp_path / "data/model").mkdir(parents=True)
     generators = [make_generator(seed) for seed in (0, 1)]

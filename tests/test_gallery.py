@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 from gan import gallery
 from gan.errors import DataError
 from gan.images import tile, to_unit_range
+from gan.saving import load_model
 from stages import gallery as stage
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -206,7 +207,7 @@ def test_a_damaged_generator(tensorflow, tmp_path, damage):
     if damage == "missing":
         path.unlink()
     with pytest.raises(DataError) as caught:
-        stage.load_generator(path)
+        load_model(path)
     assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
 
 

@@ -122,3 +122,9 @@ def test_a_file_that_is_not_text(tmp_path):
 @pytest.mark.parametrize("text", ["", "just words\n", "- a\n- b\n"])
 def test_a_file_without_sections(tmp_path, text):
     assert "expected sections with keys, got " in error_of(read_file, write(tmp_path, text))
+
+
+@pytest.mark.parametrize("text", ["train: &train\n  steps: *train\n", "train:\n  steps: !!binary /w==\n"])
+def test_what_json_cannot_hold(tmp_path, text):
+    path = write(tmp_path, text)
+    assert error_of(read_section, path, "train", Params).startswith(f"{path}: train: ")

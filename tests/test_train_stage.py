@@ -194,7 +194,8 @@ def test_a_second_run_of_the_same_training_waits_and_ends_in_the_same_bytes(unin
     make_workplace(tmp_path)
     pair = [start(tmp_path), start(tmp_path)]
     outputs = [process.communicate(timeout=120)[0] for process in pair]
-    waited = [f"process {other.pid}, which runs this very training" in own for own, other in zip(outputs, pair[::-1], strict=True)]
+    messages = [f"process {other.pid}, which runs this very training" for other in pair[::-1]]
+    waited = [message in output for message, output in zip(messages, outputs, strict=True)]
     assert sorted(waited) == [False, True], outputs
     first, second = pair[waited.index(False)], pair[waited.index(True)]
     assert first.returncode == 0, outputs
