@@ -1,0 +1,1 @@
+"""The Prefect flow over the DVC stages: order, states, schedules, versions."""

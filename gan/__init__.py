@@ -1,0 +1,1 @@
+"""The library: images, networks, losses, training, quality. It knows no data path and no parameters file."""

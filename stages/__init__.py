@@ -1,0 +1,1 @@
+"""One module a DVC stage: read parameters and inputs, call the library, write outputs."""
