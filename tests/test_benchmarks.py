@@ -85,9 +85,14 @@ def test_published_tail_is_the_one_of_the_lecture():
     assert published == pytest.approx([4.289, 0.223, 91.7], abs=0.05)
 
 
-def test_pipeline_log_of_a_process():
-    text = "import time: self [us] | cumulative | name\nimport time:   1500 |   2500 | a\nimport time:   500 | 500 |   b\nwords\n"
-    assert pipeline.parse_log(text + "process -m stages.x 100.5 103.0\n") == (100.5, 2.5, 0.002)
+def test_pipeline_notes_of_a_process(tmp_path):
+    assert pipeline.parse_log("imports 0.25\nprocess -m stages.x 100.5 103.0\n") == (100.5, 2.5, 0.25)
+    environment = pipeline.stage_environment(tmp_path)
+    program = "import time; began = time.time(); import colorsys, wave; print(time.time() - began)"
+    done = subprocess.run(["python", "-c", program], env=environment, capture_output=True, text=True, check=True)
+    (path,) = (tmp_path / "log").iterdir()
+    _, seconds, imports = pipeline.parse_log(path.read_text())
+    assert float(done.stdout) <= imports + 0.01 < seconds + 0.01
 
 
 def test_tables_of_pipeline_and_bytes():
