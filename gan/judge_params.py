@@ -1,0 +1,24 @@
+"""The parameters of the judge, as the section `judge` of params.yaml declares them. Importing this imports no TensorFlow."""
+
+from pydantic import Field
+
+from gan.params import Section
+
+
+class ClassifierParams(Section):
+    """How a digit classifier is trained."""
+
+    seed: int = Field(ge=0, le=10**6)
+    epochs: int = Field(ge=1, le=100)
+    batch_size: int = Field(ge=2, le=4096)
+    learning_rate: float = Field(gt=0, le=1)
+
+
+class JudgeParams(Section):
+    """Everything that the judge and the real-data floor depend on, besides the data and the code."""
+
+    classifier: ClassifierParams
+    sample_count: int = Field(ge=100, le=10**5)
+    neighbours: int = Field(ge=1, le=50)
+    shuffle_seed: int = Field(ge=0, le=10**6)
+    threads: int = Field(ge=1, le=256)
