@@ -47,10 +47,13 @@ lint: env-test ## check style
 lock: ## renew the lock files from requirements*.in (newest versions within their bounds)
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/pip install --quiet uv
-	for name in requirements requirements-test; do \
+	for name in requirements requirements-test requirements-bench; do \
 	  $(VENV)-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 	    --no-emit-index-url $$name.in -o $$name.lock || exit 1; \
 	done
+
+bench: env $(VENV)-bench/.installed ## speed of a training step beside NumPy, PyTorch, JAX and the published loop (needs data/raw)
+	@$(BIN)/python -m benchmarks.train_speed $(ARGS)
 
 clean: ## remove the environment, checkpoints and caches of tools; results and DVC's cache stay
 	rm -rf $(VENV) $(VENV)-bench $(VENV)-lock .scratch .pytest_cache .ruff_cache
@@ -65,4 +68,12 @@ $(VENV)/.installed: requirements.lock
 
 $(VENV)/.installed-test: $(VENV)/.installed requirements-test.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-test.lock
+	@touch $@
+
+# PyTorch stands outside the lock: one version has builds of several hashes, and any of them runs on the processor
+$(VENV)-bench/.installed: requirements-bench.lock
+	@echo "making the peers' environment in $(VENV)-bench"
+	@$(PYTHON) -m venv $(VENV)-bench
+	@$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-bench.lock
+	@$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	@touch $@

@@ -9,8 +9,8 @@ import tempfile
 def start_tensorflow(threads):
     """Import TensorFlow, give it `threads` threads, and return the module. Call it before anything else imports TensorFlow.
 
-    The number is fixed rather than taken from the machine, since matrix products are split by it: two threads round differently
-    from one, and a run's bytes must not depend on how many cores happen to be there.
+    The number is fixed rather than taken from the machine: products may be split by it, a split one may round differently, and a
+    run's bytes must not depend on how many cores happen to be there.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _stderr_kept_on_failure():
