@@ -9,6 +9,11 @@ import sys
 
 from gan.errors import UserError
 
+# Before NumPy is loaded: its matrix products would round by the kernels that OpenBLAS picks for the processor or that a variable
+# names, and the same machine would give other bytes in another shell. Elsewhere than on x86-64 OpenBLAS ignores the name.
+os.environ["OPENBLAS_CORETYPE"] = "Haswell"
+os.environ.pop("OPENBLAS_L2_SIZE", None)
+
 PARAMS = "params.yaml"
 _PR_SET_PDEATHSIG = 1
 
