@@ -2,26 +2,47 @@
 
 import contextlib
 import os
+import signal
 import sys
 import tempfile
 
 
 def start_tensorflow(threads):
-    """Import TensorFlow, give it `threads` threads, and return the module. Call it before anything else imports TensorFlow.
+    """Import TensorFlow and Keras, give them `threads` threads, and return TensorFlow. Call it before anything else imports them.
 
     The number is fixed rather than taken from the machine: products may be split by it, a split one may round differently, and a
     run's bytes must not depend on how many cores happen to be there.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _stderr_kept_on_failure():
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    with _signals_held(), _stderr_kept_on_failure():
+        import keras
         import tensorflow as tf
 
+        # ~/.keras/keras.json may say otherwise
+        keras.config.set_floatx("float32")
+        keras.config.set_image_data_format("channels_last")
+        keras.config.set_epsilon(1e-7)
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
         for gpu in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(gpu, True)
         tf.zeros(1)  # the first operation starts the devices, which prints as well
     return tf
+
+
+@contextlib.contextmanager
+def _signals_held():
+    """Let SIGINT and SIGTERM wait until the block is left, a few seconds.
+
+    The exception that Python raises for them, inside a native module's initialiser, comes out as an ImportError: the stop would look
+    like a broken installation, or be swallowed where a library does without an optional module.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

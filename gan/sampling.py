@@ -25,7 +25,7 @@ class Sampler:
             raise DataError(f"expected a generator of latents [n, latent_dim], or of latents and labels [n], got inputs {shapes}")
         self._latent_dim = latents.shape[1]
         self._inputs = [tensor.name for tensor in generator.inputs]
-        self._generate = tf.function(lambda inputs: generator(inputs, training=False), reduce_retracing=True)
+        self._generate = tf.function(lambda inputs: generator(inputs, training=False), reduce_retracing=True, autograph=False)
 
     def draw(self, *, count, class_shares, seed):
         """`count` images float32 [count, 28, 28, 1] in [-1, 1], and their labels int32 [count], or None without classes.

@@ -29,18 +29,23 @@ def run(main):
     )
     parser.parse_args()
     die_with_parent()
-    signal.signal(signal.SIGTERM, _raise_exit)
+    received = []
+
+    def stop(number, frame):
+        received.append(number)
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     try:
         main()
-    except UserError as error:
-        sys.exit(f"{parser.prog}: {error}")
-    except OSError as error:
-        if error.filename is None and error.errno is None:
-            raise
-        sys.exit(f"{parser.prog}: {error}")
-    except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted", file=sys.stderr)
-        sys.exit(130)
+    except BaseException as error:
+        if received:  # whatever the exit has become on its way up: in a native module's initialiser, an ImportError
+            print(f"{parser.prog}: stopped by {signal.Signals(received[0]).name}", file=sys.stderr)
+            sys.exit(128 + received[0])
+        if isinstance(error, UserError) or (isinstance(error, OSError) and (error.filename or error.errno)):
+            sys.exit(f"{parser.prog}: {error}")
+        raise
 
 
 def die_with_parent():
@@ -51,7 +56,3 @@ def die_with_parent():
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:  # it ended before the request took hold
         os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _raise_exit(signum, frame):
-    raise SystemExit(128 + signum)

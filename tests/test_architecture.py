@@ -53,6 +53,35 @@ def test_a_stage_lists_every_project_file_that_it_imports(name):
     assert listed == expected
 
 
+def data_paths(path):
+    """What the module at `path` names in data/: its constants X = Path("data/..."), and X / "name" anywhere in it."""
+    tree = ast.parse(path.read_text())
+    folders = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "Path":
+            folders[node.targets[0].id] = ast.literal_eval(node.value.args[0])
+    joined = [node for node in ast.walk(tree) if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div)]
+    files = {
+        (node.left.id, node.right.value)
+        for node in joined
+        if isinstance(node.left, ast.Name) and node.left.id in folders and isinstance(node.right, ast.Constant)
+    }
+    alone = set(folders) - {folder for folder, _ in files}
+    return {f"{folders[folder]}/{name}" for folder, name in files} | {folders[folder] for folder in alone}
+
+
+@pytest.mark.parametrize("name", DVC_STAGES)
+def test_a_stage_lists_every_data_file_that_it_names(name):
+    stage = DVC_STAGES[name]
+    entries = [*stage["deps"], *stage["outs"], *stage.get("metrics", [])]
+    listed = {next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries}
+    named = data_paths(ROOT / "stages" / f"{name}.py") - {"data/timings/train.json"}
+    assert named
+    missing = {path for path in named if not any(path == entry or path.startswith(f"{entry}/") for entry in listed)}
+    # a folder stands for what the stage lists in it
+    assert not {path for path in missing if not any(entry.startswith(f"{path}/") for entry in listed)}
+
+
 def test_files_that_modules_read_are_listed_as_well():
     # the import walk sees Python alone: a template or table beside a module must be a dep of every stage that uses the module
     others = [p for package in PACKAGES for p in (ROOT / package).rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")]
