@@ -84,7 +84,9 @@ def build_judge(classifier, images):
 
 def describing(model):
     """A function from images float32 [n, 28, 28, 1] in [-1, 1] to the outputs of `model`: a dict of arrays, a row an image."""
-    apply = tf.function(lambda block: model(block, training=False), input_signature=[tf.TensorSpec((None, *IMAGE_SHAPE))], autograph=False)
+    apply = tf.function(
+        lambda block: model(block, training=False), input_signature=[tf.TensorSpec((None, *IMAGE_SHAPE))], autograph=False
+    )
 
     def describe(images):
         blocks = [apply(images[start : start + _BLOCK_IMAGES]) for start in range(0, len(images), _BLOCK_IMAGES)]

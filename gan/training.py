@@ -53,12 +53,12 @@ class Engine:
         self._d_logits = logits_of(self.discriminator)
         self._images = tf.constant(images)
         self._labels = None if labels is None else tf.constant(labels.astype(np.int32))
-        self._train_block = tf.function(self._block)
         xla = params.compiler == "xla"
-        self._compiled_steps = tf.function(self._steps, jit_compile=xla)
-        self._compiled_draw = tf.function(self._draw, jit_compile=True)
-        self._sample = tf.function(self._draw_samples, jit_compile=xla)
-        self._sample_latents = tf.function(self._draw_sample_latents, jit_compile=True)()
+        self._train_block = tf.function(self._block, autograph=False)
+        self._compiled_steps = tf.function(self._steps, autograph=False, jit_compile=xla)
+        self._compiled_draw = tf.function(self._draw, autograph=False, jit_compile=True)
+        self._sample = tf.function(self._draw_samples, autograph=False, jit_compile=xla)
+        self._sample_latents = tf.function(self._draw_sample_latents, autograph=False, jit_compile=True)()
         self._sample_labels = tf.range(SAMPLE_COUNT) % CLASSES if params.conditional else None
 
     def initial_state(self):
