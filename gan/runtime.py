@@ -8,8 +8,10 @@ import sys
 import tempfile
 
 
-def start_tensorflow(threads):
+def start_tensorflow(threads, *, threads_an_operation=None):
     """Import TensorFlow and Keras, give them `threads` threads, and return TensorFlow. Call it before anything else imports them.
+
+    An operation uses up to `threads_an_operation` of them, by default all.
 
     The number is fixed rather than taken from the machine: products may be split by it, a split one may round differently, and a
     run's bytes must not depend on how many cores happen to be there.
@@ -24,7 +26,7 @@ def start_tensorflow(threads):
         keras.config.set_floatx("float32")
         keras.config.set_image_data_format("channels_last")
         keras.config.set_epsilon(1e-7)
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_intra_op_parallelism_threads(threads_an_operation or threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
         for gpu in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(gpu, True)
@@ -36,8 +38,8 @@ def start_tensorflow(threads):
 def _signals_held():
     """Let SIGINT and SIGTERM wait until the block is left, a few seconds.
 
-    The exception that Python raises for them, inside a native module's initialiser, comes out as an ImportError: the stop would look
-    like a broken installation, or be swallowed where a library does without an optional module.
+    The exception that Python raises for them, inside a native module's initialiser, comes out as an ImportError: the stop would
+    look like a broken installation, or be swallowed where a library does without an optional module.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
@@ -63,7 +65,7 @@ def _without(*modules):
 
 @contextlib.contextmanager
 def _no_collections():
-    """Collect no garbage inside the block, and never look at what was made in it again: a third of the time that the imports take."""
+    """Collect no garbage inside the block, and never look at what was made in it again: that is a third of the imports' time."""
     gc.disable()
     try:
         yield

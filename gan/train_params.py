@@ -32,7 +32,8 @@ class TrainParams(Section):
     new discriminator; "simultaneous" (Mescheder et al. 2017, arXiv 1705.10461), both from the same weights and the same fakes.
 
     compiler: "xla" fuses a block of steps into one program; "graph" leaves the operations to TensorFlow's own kernels, which on a
-    CPU are the ones that have fast convolutions (measured: 0.4 steps/s against 33, see docs/recipes.md).
+    CPU are the ones that have fast convolutions (measured: 0.4 steps/s against 33, see docs/recipes.md). In a "graph" each of the
+    `threads` computes a part of every batch, so their number changes the bytes.
     """
 
     seed: int = Field(ge=0, le=10**6)

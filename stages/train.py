@@ -35,7 +35,8 @@ def main():
 
     from gan.runtime import start_tensorflow
 
-    tf = start_tensorflow(params.threads)
+    # compiled by XLA, all threads share an operation; otherwise each has operations of its own (`Engine` cuts batches for that)
+    tf = start_tensorflow(params.threads, threads_an_operation=params.threads if params.compiler == "xla" else 1)
     refuse_slow_convolutions(params, tf.config.list_physical_devices("GPU"))
     from gan import checkpoints, training
     from gan import run as runs

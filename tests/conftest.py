@@ -1,4 +1,4 @@
-"""Fixtures that several test modules share."""
+"""Fixtures that several test modules share, and the order of tests."""
 
 import pytest
 
@@ -9,3 +9,13 @@ def tensorflow():
     from gan.runtime import start_tensorflow
 
     return start_tensorflow(2)
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the longest tests, so that no worker is left alone with one at the end."""
+
+    def seconds(item):
+        slow = item.get_closest_marker("slow")
+        return 0 if slow is None else slow.kwargs.get("seconds", 10)
+
+    items.sort(key=seconds, reverse=True)

@@ -105,6 +105,7 @@ def test_an_uninterrupted_run_writes_everything_and_clears_its_scratch(uninterru
     assert scratch_files(uninterrupted) == []
 
 
+@pytest.mark.slow(seconds=150)
 @pytest.mark.timeout(600)
 def test_twenty_kills_at_random_moments_end_in_the_same_bytes(uninterrupted, tmp_path):
     make_workplace(tmp_path)
