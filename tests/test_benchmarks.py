@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import engine_bytes, parity, pipeline, train_speed
+from benchmarks import engine_bytes, parity, pipeline, seeds, train_speed
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ("train_speed", "parity", "pipeline", "engine_bytes")
+SCRIPTS = ("train_speed", "parity", "pipeline", "engine_bytes", "seeds")
 
 
 def result(name, speeds, label="x"):
@@ -116,6 +116,20 @@ def test_real_process_speaks_the_protocol(tmp_path):
         assert child.result("numpy", [1.0]).peak_bytes > 10**7
     finally:
         child.end()
+
+
+def test_seeds_show_a_difference_beyond_twice_the_larger_deviation():
+    metrics = {name: 1.0 for name in seeds.SHOWN if name != "classification_accuracy_percent"}
+    noise = {f"{name}_std": 0.25 for name in metrics}
+    results = [{"seed": seed, "train_seconds": 9.6, **metrics, **noise, "fid": 4.0 + seed} for seed in (0, 2)]
+    floor = {"train_halves": {**metrics, "fid": 0.5}, "test": metrics}
+    text = seeds.summary(results, floor)
+    # of 4 and 6, mean 5 and deviation 1.414; 2 sqrt(2) times that is 4. Where all seeds agree the noise of drawing decides
+    assert "| FID | 0.500 | 1.000 | 5.000 | 1.414 | 0.250 | 4.000 |" in text
+    assert "| KID | 1.000 | 1.000 | 1.000 | 0.000 | 0.250 | 0.707 |" in text
+    assert "accuracy" not in text
+    assert "| 2 | 10 | 12.0 | 6.000 |" in seeds.seed_table(results, floor)
+    assert "| FID | 0.500 | 1.000 | 4.000 |  | 0.250 |  |" in seeds.summary(results[:1], floor)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
