@@ -24,7 +24,7 @@ class ClippedProbabilities(Engine):
 class AdamCountsSteps(Engine):
     """The discriminator's Adam counts a step's two updates as one."""
 
-    def update_discriminator(self, state, step, update, labels=None, **halves):
+    def update_discriminator(self, state, step, update, **halves):
         return super().update_discriminator(state, step, tf.math.ceil(update / 2), **halves)
 
 
@@ -40,10 +40,10 @@ class FakesFirst(Engine):
 
     def step(self, state, step, real, d_latents, g_latents, labels=None):
         before = 2.0 * tf.cast(step, tf.float32)
-        fakes = self._generate(state["g"], d_latents, None)
+        fakes = self.fakes(state["g"], (d_latents, None))
         state, fake_loss, _, fake_logits = self.update_discriminator(state, step, before + 1, fakes=fakes)
-        state, real_loss, real_logits, _ = self.update_discriminator(state, step, before + 2, real=real)
-        state, g_loss = self.update_generator(state, step, g_latents)
+        state, real_loss, real_logits, _ = self.update_discriminator(state, step, before + 2, real=(real, None))
+        state, g_loss = self.update_generator(state, step, (g_latents, None))
         return state, tf.stack([g_loss, (real_loss + fake_loss) / 2, _accuracy_percent(real_logits, fake_logits)])
 
 

@@ -6,7 +6,8 @@ upsampling (Shi et al. 2016, arXiv 1609.05158) in place of transposed convolutio
 
 Class-conditional networks take labels as a second input. The generator sees them one-hot beside the latents (Mirza & Osindero
 2014, arXiv 1411.1784); the discriminator has an output a class, of which the label's is taken: that is the projection of
-Miyato & Koyama 2018 (arXiv 1802.05637), with the unconditional term left to the class embeddings.
+Miyato & Koyama 2018 (arXiv 1802.05637), with the unconditional term left to the class embeddings. With clusters in the labels'
+stead (`gan.clusters`), only the discriminator takes them; the generator reads its own off the first latent.
 """
 
 import keras
@@ -17,11 +18,14 @@ CLASSES = 10
 ONE_HOT_SCALE = 2.0  # so that ten inputs of which one is on are heard beside some sixty of variance 1
 
 
-def build_generator(*, latent_dim, units, leaky_slope, seed, network="dense", conditional=False, precision="float32"):
+def build_generator(
+    *, latent_dim, units, leaky_slope, seed, network="dense", conditional=False, cluster_bounds=None, precision="float32"
+):
     """Latents float32 [n, latent_dim] -> images float32 [n, 28, 28, 1] in [-1, 1]; LeakyReLU between the layers, tanh at the end.
 
     `network` "dense": hidden layers of widths `units`, Keras' default initialisation (Glorot uniform, zero biases). "conv":
-    `units` are the channels at 7 x 7 and at 14 x 14. `conditional`: a second input "labels", int32 [n] in 0..9. `precision` is
+    `units` are the channels at 7 x 7 and at 14 x 14. `conditional`: a second input "labels", int32 [n] in 0..9.
+    `cluster_bounds`: the layers also see, one-hot, between which of these rising numbers the first latent lies. `precision` is
     the type that layers compute in, "float32" or "bfloat16"; weights and images are float32 either way. Weights are drawn from
     `seed`.
     """
@@ -29,27 +33,32 @@ def build_generator(*, latent_dim, units, leaky_slope, seed, network="dense", co
     x = inputs[0]
     if conditional:
         inputs.append(keras.Input((), dtype="int32", name="labels"))
-        one_hot = keras.layers.Rescaling(ONE_HOT_SCALE, name="scaled_one_hot")(_one_hot(inputs[1]))
+        one_hot = keras.layers.Rescaling(ONE_HOT_SCALE, name="scaled_one_hot")(_one_hot(inputs[1], CLASSES))
         x = keras.layers.Concatenate(name="latents_and_label")([x, one_hot])
+    elif cluster_bounds:
+        one_hot = keras.layers.Discretization(cluster_bounds, output_mode="one_hot", name="cluster")(x[:, :1])
+        one_hot = keras.layers.Rescaling(ONE_HOT_SCALE, name="scaled_one_hot")(one_hot)
+        x = keras.layers.Concatenate(name="latents_and_cluster")([x, one_hot])
     layers = _Layers(network, leaky_slope, precision, seed)
     images = {"dense": _dense_generator, "conv": _conv_generator}[network](layers, x, units)
     return keras.Model(_one_or_all(inputs), images, name="generator")
 
 
-def build_discriminator(*, units, leaky_slope, seed, network="dense", conditional=False, precision="float32"):
+def build_discriminator(*, units, leaky_slope, seed, network="dense", classes=0, precision="float32"):
     """Images float32 [n, 28, 28, 1] in [-1, 1] -> the probability float32 [n, 1] in [0, 1] of being real.
 
     `network` "dense": hidden layers of widths `units`; "conv": `units` are the channels at 14 x 14, those at 7 x 7 and the width
-    of a dense layer. The other arguments are those of `build_generator`. After training with a loss that is no cross-entropy, the
+    of a dense layer. `classes`: if not 0, a second input "labels", int32 [n] below it. The other arguments are those of
+    `build_generator`. After training with a loss that is no cross-entropy, the
     "probability" is the sigmoid of a score.
     """
     inputs = [keras.Input(IMAGE_SHAPE, name="images")]
     layers = _Layers(network, leaky_slope, precision, seed)
     x = {"dense": _dense_discriminator, "conv": _conv_discriminator}[network](layers, inputs[0], units)
-    if conditional:
+    if classes:
         inputs.append(keras.Input((), dtype="int32", name="labels"))
-        scores = layers.dense(x, CLASSES, name="class_logits", last=True)  # [n, 10]
-        logits = keras.layers.Dot(axes=1, name="logits")([scores, _one_hot(inputs[1])])  # [n, 1]
+        scores = layers.dense(x, classes, name="class_logits", last=True)  # [n, classes]
+        logits = keras.layers.Dot(axes=1, name="logits")([scores, _one_hot(inputs[1], classes)])  # [n, 1]
     else:
         logits = layers.dense(x, 1, name="logits", last=True)
     return keras.Model(_one_or_all(inputs), keras.layers.Activation("sigmoid", name="probability")(logits), name="discriminator")
@@ -126,8 +135,8 @@ class _Layers:
         return self._initializer(seed=self._seed - 1)
 
 
-def _one_hot(labels):
-    return keras.ops.one_hot(labels, CLASSES, dtype="float32")
+def _one_hot(labels, classes):
+    return keras.ops.one_hot(labels, classes, dtype="float32")
 
 
 def _one_or_all(inputs):

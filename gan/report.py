@@ -29,6 +29,7 @@ PUBLISHED_PARAMS = {
     "batch_size": 300,
     "network": "dense",
     "conditional": False,
+    "clusters": 0,
     "latent_dim": 100,
     "generator_units": [128, 128],
     "discriminator_units": [128],

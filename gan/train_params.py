@@ -21,11 +21,12 @@ class AdamParams(Section):
 class TrainParams(Section):
     """Everything that the result of training depends on, besides the images, the labels and the code.
 
-    network, conditional, the units and compute_precision: `gan.models`. loss, r1_gamma, r2_gamma: `gan.losses`. warm_up_steps,
-    constant_rate_share, final_rate_share: `gan.schedules`. penalty_every_steps: the penalties are applied only so often, that
-    many times as strongly (Karras et al. 2020, arXiv 1912.04958, section 3.1). ema_decay: of the average of the generator's
-    weights that is kept in their stead (Yazici et al. 2019, arXiv 1806.04498); 0 for none. compute_precision "bfloat16": of the
-    layers alone, on float32 weights (Micikevicius et al. 2018, arXiv 1710.03740).
+    network, conditional, the units and compute_precision: `gan.models`. clusters: of the training images, in the place of labels
+    (`gan.clusters`); 0 for none. loss, r1_gamma, r2_gamma: `gan.losses`. warm_up_steps, constant_rate_share, final_rate_share:
+    `gan.schedules`. penalty_every_steps: the penalties are applied only so often, that many times as strongly (Karras et al.
+    2020, arXiv 1912.04958, section 3.1). ema_decay: of the average of the generator's weights that is kept in their stead (Yazici
+    et al. 2019, arXiv 1806.04498); 0 for none. compute_precision "bfloat16": of the layers alone, on float32 weights
+    (Micikevicius et al. 2018, arXiv 1710.03740).
 
     update_order, of a step: "split", as in the lecture, a discriminator update on real images, another on fakes, then the
     generator's; "alternating" (arXiv 1406.2661, algorithm 1), one discriminator update on both, then the generator's through the
@@ -41,6 +42,7 @@ class TrainParams(Section):
     batch_size: int = Field(ge=1, le=4096)
     network: Literal["dense", "conv"]
     conditional: bool
+    clusters: int = Field(ge=0, le=1000)
     latent_dim: int = Field(ge=1, le=4096)
     generator_units: list[Width] = Field(min_length=1, max_length=8)
     discriminator_units: list[Width] = Field(min_length=1, max_length=8)
@@ -69,6 +71,11 @@ class TrainParams(Section):
             raise ValueError(
                 "network = 'conv' needs generator_units of 2 numbers (channels at 7 x 7 and at 14 x 14) and discriminator_units "
                 f"of 3 (channels at 14 x 14 and at 7 x 7, width of the dense layer), got {counts[0]} and {counts[1]}"
+            )
+        if self.clusters == 1 or (self.clusters and self.conditional):
+            raise ValueError(
+                f"clusters = {self.clusters} with conditional = {self.conditional}: clusters stand in for labels that networks "
+                "are not given; choose clusters = 0, or at least 2 with conditional = false"
             )
         if self.loss == "relativistic" and self.update_order == "split":
             raise ValueError(

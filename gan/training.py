@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from gan import losses, random
 from gan.adam import adam_update
+from gan.clusters import cluster, latent_bounds
 from gan.images import HALF_RANGE
 from gan.models import CLASSES, build_discriminator, build_generator, logits_of
 from gan.schedules import average_decay, rate_factor
@@ -31,6 +32,7 @@ class Engine:
     """Trains a generator and a discriminator by the parameters `params` (a `TrainParams`).
 
     images: uint8 [n, 28, 28, 1]; labels: integers [n] in 0..9 if the parameters ask for class-conditional networks, else None.
+    Clusters, if the parameters ask for them, are found here, in a few seconds.
     """
 
     def __init__(self, params, images, labels=None):
@@ -40,16 +42,25 @@ class Engine:
             given = "none" if labels is None else list(labels.shape)
             raise ValueError(f"expected labels [{len(images)}] if and only if conditional, got {given}")
         self.params = params
-        common = {
-            "network": params.network,
-            "conditional": params.conditional,
-            "leaky_slope": params.leaky_slope,
-            "precision": params.compute_precision,
-        }
+        self._cluster_bounds = None
+        if params.clusters:
+            labels = cluster(images, params.clusters, seed=params.seed, threads=params.threads)
+            self._cluster_bounds = latent_bounds(labels)
+        common = {"network": params.network, "leaky_slope": params.leaky_slope, "precision": params.compute_precision}
         self.generator = build_generator(
-            latent_dim=params.latent_dim, units=params.generator_units, seed=2 * params.seed, **common
+            latent_dim=params.latent_dim,
+            units=params.generator_units,
+            seed=2 * params.seed,
+            conditional=params.conditional,
+            cluster_bounds=self._cluster_bounds,
+            **common,
         )
-        self.discriminator = build_discriminator(units=params.discriminator_units, seed=2 * params.seed + 1, **common)
+        self.discriminator = build_discriminator(
+            units=params.discriminator_units,
+            seed=2 * params.seed + 1,
+            classes=CLASSES if params.conditional else params.clusters,
+            **common,
+        )
         self._d_logits = logits_of(self.discriminator)
         self._images = tf.constant(images)
         self._labels = None if labels is None else tf.constant(labels.astype(np.int32))
@@ -139,46 +150,57 @@ class Engine:
     def step(self, state, step, real, d_latents, g_latents, labels=None):
         """One training step on real images float32 [B, 28, 28, 1] and two sets of latents float32 [B, latent_dim].
 
-        `labels` int32 [B], for class-conditional networks, are those of the real images; the fakes are given the same ones.
-        Returns the new state and (G loss, D loss, D accuracy in percent) as float32 [3], each taken before its own update; the D
-        figures are the mean of real and fake.
+        `labels` int32 [B], for networks that are told classes, are those of the real images. Where they are digits, the fakes
+        are given the same ones. Returns the new state and (G loss, D loss, D accuracy in percent) as float32 [3], each taken
+        before its own update; the D figures are the mean of real and fake.
         """
         order = {"split": self._step_split, "alternating": self._step_alternating, "simultaneous": self._step_simultaneous}
-        state, g_loss, d_loss, accuracy = order[self.params.update_order](state, step, real, d_latents, g_latents, labels)
+        latents = (d_latents, labels), (g_latents, labels)
+        state, g_loss, d_loss, accuracy = order[self.params.update_order](state, step, (real, labels), *latents)
         if self.params.ema_decay > 0:
             share = 1.0 - average_decay(step, self.params.ema_decay)
             averages = [a + (w - a) * share for a, w in zip(state["g_average"], state["g"], strict=True)]
             state = {**state, "g_average": averages}
         return state, tf.stack([g_loss, d_loss, 100.0 * accuracy])
 
-    def _step_split(self, state, step, real, d_latents, g_latents, labels):
+    # below, `real`, `fakes` and `latents` are pairs: images or latents, and their labels or None
+
+    def _step_split(self, state, step, real, d_latents, g_latents):
         updates_before = 2.0 * tf.cast(step, tf.float32)  # the discriminator's Adam counts both of a step's updates
-        state, d_loss_real, real_logits, _ = self.update_discriminator(state, step, updates_before + 1, labels, real=real)
-        fakes = self._generate(state["g"], d_latents, labels)
-        state, d_loss_fake, _, fake_logits = self.update_discriminator(state, step, updates_before + 2, labels, fakes=fakes)
-        state, g_loss = self.update_generator(state, step, g_latents, labels)
+        state, d_loss_real, real_logits, _ = self.update_discriminator(state, step, updates_before + 1, real=real)
+        fakes = self.fakes(state["g"], d_latents)
+        state, d_loss_fake, _, fake_logits = self.update_discriminator(state, step, updates_before + 2, fakes=fakes)
+        state, g_loss = self.update_generator(state, step, g_latents)
         accuracy = losses.accuracy(self.params.loss, real_logits=real_logits, fake_logits=fake_logits)
         return state, g_loss, (d_loss_real + d_loss_fake) / 2, accuracy
 
-    def _step_alternating(self, state, step, real, d_latents, g_latents, labels):
-        fakes = self._generate(state["g"], d_latents, labels)
+    def _step_alternating(self, state, step, real, d_latents, g_latents):
+        fakes = self.fakes(state["g"], d_latents)
         update = tf.cast(step, tf.float32) + 1
-        state, d_loss, real_logits, fake_logits = self.update_discriminator(state, step, update, labels, real=real, fakes=fakes)
-        state, g_loss = self.update_generator(state, step, g_latents, labels, real=real)
+        state, d_loss, real_logits, fake_logits = self.update_discriminator(state, step, update, real=real, fakes=fakes)
+        state, g_loss = self.update_generator(state, step, g_latents, real=real)
         accuracy = losses.accuracy(self.params.loss, real_logits=real_logits, fake_logits=fake_logits)
         return state, g_loss, d_loss / losses.d_loss_terms(self.params.loss), accuracy
 
-    def _step_simultaneous(self, state, step, real, d_latents, g_latents, labels):
-        fakes = self._generate(state["g"], g_latents, labels)
+    def _step_simultaneous(self, state, step, real, d_latents, g_latents):
+        fakes = self.fakes(state["g"], g_latents)
         update = tf.cast(step, tf.float32) + 1
         before = state
-        state, d_loss, real_logits, fake_logits = self.update_discriminator(state, step, update, labels, real=real, fakes=fakes)
-        after, g_loss = self.update_generator(before, step, g_latents, labels, real=real)
+        state, d_loss, real_logits, fake_logits = self.update_discriminator(state, step, update, real=real, fakes=fakes)
+        after, g_loss = self.update_generator(before, step, g_latents, real=real)
         state = {**state, "g": after["g"], "g_m": after["g_m"], "g_v": after["g_v"]}
         accuracy = losses.accuracy(self.params.loss, real_logits=real_logits, fake_logits=fake_logits)
         return state, g_loss, d_loss / losses.d_loss_terms(self.params.loss), accuracy
 
-    def update_discriminator(self, state, step, update, labels=None, *, real=None, fakes=None):
+    def fakes(self, weights, latents):
+        """Images float32 [B, 28, 28, 1] from latents, and their labels: the given ones or, with clusters, the latents' own."""
+        latents, labels = latents
+        if self._cluster_bounds is None:
+            return self._generate(weights, latents, labels), labels
+        clusters = tf.searchsorted(tf.constant(self._cluster_bounds, tf.float32), latents[:, 0], side="right")
+        return self._generate(weights, latents, None), clusters
+
+    def update_discriminator(self, state, step, update, *, real=None, fakes=None):
         """One Adam update, its `update`-th, of the discriminator alone on real images, fakes or both.
 
         Returns (state, loss, real logits, fake logits), all from before the update and without the penalties.
@@ -187,27 +209,30 @@ class Engine:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(state["d"])
             if real is not None:
-                logits["real_logits"] = self._classify(state["d"], real, labels)
+                logits["real_logits"] = self._classify(state["d"], *real)
             if fakes is not None:
-                logits["fake_logits"] = self._classify(state["d"], fakes, labels)
+                logits["fake_logits"] = self._classify(state["d"], *fakes)
             loss = losses.d_loss(self.params.loss, **logits)
         gradients = tape.gradient(loss, state["d"])
         penalised = [(self.params.r1_gamma, real), (self.params.r2_gamma, fakes)]
-        penalised = [(gamma, images) for gamma, images in penalised if gamma > 0 and images is not None]
+        penalised = [(gamma, *shown) for gamma, shown in penalised if gamma > 0 and shown is not None]
         if penalised:
-            gradients = self._add_penalties(gradients, state["d"], step, labels, penalised)
+            gradients = self._add_penalties(gradients, state["d"], step, penalised)
         return self._apply(state, "d", gradients, step, update), loss, logits["real_logits"], logits["fake_logits"]
 
-    def _add_penalties(self, gradients, weights, step, labels, penalised):
-        """`gradients` plus, every so many steps, those of the penalties on pairs (gamma, images), times the interval."""
+    def _add_penalties(self, gradients, weights, step, penalised):
+        """`gradients` plus, every so many steps, those of the penalties on triples (gamma, images, labels), that many times."""
         interval = self.params.penalty_every_steps
 
         def added():
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(weights)
                 terms = [
-                    0.5 * gamma * interval * losses.squared_gradient_norm(lambda x: self._classify(weights, x, labels), images)
-                    for gamma, images in penalised
+                    0.5
+                    * gamma
+                    * interval
+                    * losses.squared_gradient_norm(lambda x, labels=labels: self._classify(weights, x, labels), images)
+                    for gamma, images, labels in penalised
                 ]
                 penalty = tf.add_n(terms)
             # the last layer's bias moves no gradient by the image
@@ -216,16 +241,16 @@ class Engine:
 
         return added() if interval == 1 else tf.cond(step % interval == 0, added, lambda: gradients)
 
-    def update_generator(self, state, step, latents, labels=None, *, real=None):
+    def update_generator(self, state, step, latents, *, real=None):
         """One Adam update of the generator alone, through the discriminator; returns (state, loss before the update).
 
         Only the relativistic loss looks at the real images.
         """
         pair = self.params.loss == "relativistic"
-        real_logits = self._classify(state["d"], real, labels) if pair else None
+        real_logits = self._classify(state["d"], *real) if pair else None
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(state["g"])
-            fake_logits = self._classify(state["d"], self._generate(state["g"], latents, labels), labels)
+            fake_logits = self._classify(state["d"], *self.fakes(state["g"], latents))
             loss = losses.g_loss(self.params.loss, real_logits=real_logits, fake_logits=fake_logits)
         return self._apply(state, "g", tape.gradient(loss, state["g"]), step, tf.cast(step, tf.float32) + 1), loss
 

@@ -106,7 +106,7 @@ def test_squared_gradient_norm_against_finite_differences(tensorflow):
     from gan.losses import squared_gradient_norm
     from gan.models import build_discriminator, logits_of
 
-    network = logits_of(build_discriminator(network="conv", units=[2, 3, 4], leaky_slope=0.2, conditional=True, seed=0))
+    network = logits_of(build_discriminator(network="conv", units=[2, 3, 4], leaky_slope=0.2, classes=10, seed=0))
     images = np.random.default_rng(0).uniform(-1, 1, (2, 28, 28, 1)).astype(np.float32)
     labels = np.array([3, 8], np.int32)
     ours = float(squared_gradient_norm(lambda x: network([x, tensorflow.constant(labels)]), tensorflow.constant(images)))

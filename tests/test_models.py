@@ -91,7 +91,7 @@ def test_conv_parameter_counts(tensorflow):
     # 3x3 from 4 to 24, 4x4 from 24 to 48, dense 7*7*48 -> 128 -> 10
     discriminator = (9 * 4 * 24 + 24) + (16 * 24 * 48 + 48) + (2352 * 128 + 128) + (128 * 10 + 10)
     assert build_generator(**CONV_GENERATOR, conditional=True).count_params() == generator == 244_828
-    assert build_discriminator(**CONV_DISCRIMINATOR, conditional=True).count_params() == discriminator == 321_842
+    assert build_discriminator(**CONV_DISCRIMINATOR, classes=10).count_params() == discriminator == 321_842
     assert build_generator(**CONV_GENERATOR).count_params() == generator - 10 * 2352
     assert build_discriminator(**CONV_DISCRIMINATOR).count_params() == discriminator - 9 * 129
 
@@ -102,9 +102,9 @@ def test_conditional_networks_heed_the_label(tensorflow, network, precision):
     from gan.models import build_discriminator, build_generator, logits_of
 
     units = {"dense": ([8], [8]), "conv": ([8, 4], [4, 8, 8])}[network]
-    common = {"network": network, "leaky_slope": 0.2, "conditional": True, "precision": precision}
-    generator = build_generator(latent_dim=5, units=units[0], seed=0, **common)
-    discriminator = logits_of(build_discriminator(units=units[1], seed=1, **common))
+    common = {"network": network, "leaky_slope": 0.2, "precision": precision}
+    generator = build_generator(latent_dim=5, units=units[0], seed=0, conditional=True, **common)
+    discriminator = logits_of(build_discriminator(units=units[1], seed=1, classes=10, **common))
     assert [(tensor.name, tensor.dtype) for tensor in generator.inputs] == [("latents", "float32"), ("labels", "int32")]
     latents = np.repeat(np.random.default_rng(0).normal(size=(1, 5)), 10, axis=0).astype(np.float32)
     images = generator([latents, np.arange(10, dtype=np.int32)]).numpy()
@@ -117,6 +117,26 @@ def test_conditional_networks_heed_the_label(tensorflow, network, precision):
     assert len(np.unique(logits)) == 10
     assert len(np.unique(discriminator([np.repeat(images[:1], 10, axis=0), np.full(10, 7, np.int32)]))) == 1
     assert all(weight.dtype == "float32" for weight in [*generator.weights, *discriminator.weights])
+
+
+@pytest.mark.parametrize("network", ["dense", "conv"])
+def test_the_first_latent_picks_the_cluster(tensorflow, network, tmp_path):
+    import keras
+
+    from gan.models import build_generator
+    from gan.saving import load_model, save_model
+
+    units = {"dense": [8], "conv": [8, 4]}[network]
+    generator = build_generator(
+        network=network, latent_dim=3, units=units, leaky_slope=0.2, seed=0, cluster_bounds=[-0.5, 0.0, 0.25]
+    )
+    assert [tensor.name for tensor in generator.inputs] == ["latents"]
+    seen = keras.Model(generator.input, generator.get_layer("latents_and_cluster").output)
+    latents = np.array([[-9, 7, 7], [-0.5, 7, 7], [-0.1, 7, 7], [0, 7, 7], [0.2, 7, 7], [0.25, 7, 7]], np.float32)
+    np.testing.assert_array_equal(seen(latents)[:, :3], latents)
+    np.testing.assert_array_equal(seen(latents)[:, 3:], 2 * np.eye(4)[[0, 1, 1, 2, 2, 3]])
+    save_model(generator, tmp_path / "generator.keras")
+    np.testing.assert_array_equal(load_model(tmp_path / "generator.keras")(latents), generator(latents))
 
 
 def test_upsampling_puts_each_channel_at_its_own_pixel(tensorflow):

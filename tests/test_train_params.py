@@ -32,6 +32,8 @@ def lecture():
         ({"compiler": "llvm"}, "train.compiler = 'llvm': input should be 'xla' or 'graph'"),
         ({"compute_precision": "float16"}, "train.compute_precision = 'float16': input should be 'float32' or 'bfloat16'"),
         ({"conditional": "yes"}, "train.conditional = 'yes': input should be a valid boolean"),
+        ({"clusters": 1}, "train: clusters = 1 with conditional = False: .* choose clusters = 0, or at least 2"),
+        ({"clusters": 5, "conditional": True}, "train: clusters = 5 with conditional = True: .* choose clusters = 0"),
         ({"r1_gamma": -1.0}, "train.r1_gamma = -1.0: input should be greater than or equal to 0"),
         ({"penalty_every_steps": 0}, "train.penalty_every_steps = 0: input should be greater than or equal to 1"),
         ({"r1_gama": 1.0}, "train.r1_gama = 1.0 is unknown; did you mean r1_gamma?"),

@@ -15,6 +15,7 @@ def make_params(**changes):
         "batch_size": 32,
         "network": "dense",
         "conditional": False,
+        "clusters": 0,
         "latent_dim": 10,
         "generator_units": [16],
         "discriminator_units": [16],
@@ -73,21 +74,21 @@ def weights(state, name):
 
 def test_a_discriminator_update_moves_the_discriminator_alone(engine, tensorflow):
     before = engine.initial_state()
-    after, *_ = engine.update_discriminator(before, 0, 1.0, real=tensorflow.zeros([32, 28, 28, 1]))
+    after, *_ = engine.update_discriminator(before, 0, 1.0, real=(tensorflow.zeros([32, 28, 28, 1]), None))
     for name in ("g", "g_m", "g_v"):
         assert all(np.array_equal(a, b) for a, b in zip(weights(before, name), weights(after, name), strict=True))
     # the real images are all zero here, so the first layer's kernel has no gradient, and everything else moves
     moved = [not np.array_equal(a, b) for a, b in zip(weights(before, "d"), weights(after, "d"), strict=True)]
     assert moved[-1]
     noise = tensorflow.random.stateless_normal([32, 28, 28, 1], [1, 2])
-    after, *_ = engine.update_discriminator(before, 0, 1.0, real=noise)
+    after, *_ = engine.update_discriminator(before, 0, 1.0, real=(noise, None))
     assert all(not np.array_equal(a, b) for a, b in zip(weights(before, "d"), weights(after, "d"), strict=True))
 
 
 def test_a_generator_update_moves_the_generator_alone(engine, tensorflow):
     before = engine.initial_state()
     latents = tensorflow.random.stateless_normal([32, 10], [1, 2])
-    after, _ = engine.update_generator(before, 0, latents)
+    after, _ = engine.update_generator(before, 0, (latents, None))
     for name in ("d", "d_m", "d_v"):
         assert all(np.array_equal(a, b) for a, b in zip(weights(before, name), weights(after, name), strict=True))
     assert all(not np.array_equal(a, b) for a, b in zip(weights(before, "g"), weights(after, "g"), strict=True))
@@ -96,8 +97,8 @@ def test_a_generator_update_moves_the_generator_alone(engine, tensorflow):
 def test_updates_push_the_losses_down(engine, tensorflow):
     state = engine.initial_state()
     fakes = engine._generate(state["g"], tensorflow.random.stateless_normal([32, 10], [1, 2]), None)
-    state, first, *_ = engine.update_discriminator(state, 0, 1.0, fakes=fakes)
-    _, second, *_ = engine.update_discriminator(state, 0, 2.0, fakes=fakes)
+    state, first, *_ = engine.update_discriminator(state, 0, 1.0, fakes=(fakes, None))
+    _, second, *_ = engine.update_discriminator(state, 0, 2.0, fakes=(fakes, None))
     assert second < first
 
 
@@ -427,3 +428,44 @@ def test_unconditional_training_takes_no_labels(tensorflow):
 
     with pytest.raises(ValueError, match="if and only if conditional"):
         Engine(make_params(), make_images(), make_labels())
+
+
+def test_with_clusters_fakes_are_judged_as_the_cluster_of_their_first_latent(tensorflow):
+    from gan.training import Engine
+
+    params = make_params(clusters=4, update_order="simultaneous", generator_units=[4], discriminator_units=[4])
+    engine = Engine(params, make_images())
+    real, _, g_latents, _ = small_batch(tensorflow, False)
+    edge = engine._cluster_bounds[1]
+    g_latents = g_latents.numpy()
+    g_latents[:, 0] = edge  # the lower end of the third cluster
+    assert engine.fakes(engine.initial_state()["g"], (g_latents, None))[1].numpy().tolist() == [2] * 6
+    before = engine.initial_state()
+    after, _ = engine.step(before, tensorflow.constant(0), real, g_latents, g_latents, tensorflow.fill([6], 1))
+    g_moved = np.any(after["g"][0].numpy() != before["g"][0].numpy(), axis=1)[10:]
+    d_moved = np.any(after["d"][-2].numpy() != before["d"][-2].numpy(), axis=0)
+    assert np.flatnonzero(g_moved).tolist() == [2]
+    assert np.flatnonzero(d_moved).tolist() == [1, 2]  # the real images' cluster, and the fakes'
+
+
+@pytest.mark.parametrize("changes", [{}, {"compiler": "graph", "update_order": "alternating", "loss": "relativistic"}])
+def test_a_run_with_clusters_is_the_same_again(changes):
+    from gan.training import Engine
+
+    states = [Engine(make_params(clusters=3, **changes), make_images()) for _ in range(2)]
+    (a, rows), (b, _) = (engine.advance(engine.initial_state(), 0, 25) for engine in states)
+    assert np.isfinite(rows).all()
+    assert same_state(a, b)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_batch_in_parts_trains_as_a_whole_one(tensorflow, threads):
+    from gan.training import Engine
+
+    # 32 images in 3 parts are 10, 11 and 11
+    def state(compiler):
+        engine = Engine(make_params(compiler=compiler, threads=threads, update_order="simultaneous", r1_gamma=1.0), make_images())
+        return engine.advance(engine.initial_state(), 0, 3)[0]
+
+    for a, b in zip(state("graph")["g"], state("xla")["g"], strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
