@@ -10,15 +10,19 @@ comes from where the fetch stage finds it; MNIST_SOURCE names a folder or archiv
 """
 
 import argparse
+import contextlib
 import json
 import os
 import re
 import shutil
+import signal
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,7 +69,7 @@ if path:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5, help="runs with nothing to do, of which the median counts (default 5)")
-    parser.add_argument("--flow", action="store_true", help="time a Prefect flow with nothing to do as well (a minute a run)")
+    parser.add_argument("--flow", action="store_true", help="time a Prefect flow with nothing to do as well")
     parser.add_argument("--keep", action="store_true", help="keep the temporary folder and print where it is")
     arguments = parser.parse_args()
     if arguments.repeats < 1:
@@ -81,7 +85,10 @@ def main():
         log("nothing to do")
         idle = {"`dvc repro`": times([beside_python("dvc"), "repro"], tree, arguments.repeats)}
         if arguments.flow:
-            idle["`python -m flows.pipeline`"] = times([sys.executable, "-m", "flows.pipeline"], tree, arguments.repeats)
+            flow = [sys.executable, "-m", "flows.pipeline"]
+            with prefect_server(folder) as url:
+                idle["`python -m flows.pipeline`, a server running"] = times(flow, tree, arguments.repeats, PREFECT_API_URL=url)
+            idle["`python -m flows.pipeline`, embedded server"] = times(flow, tree, arguments.repeats)
         print(idle_table(idle))
     finally:
         if arguments.keep:
@@ -169,22 +176,65 @@ def training_seconds(tree):
     return json.loads(path.read_text())["train_seconds"] if path.exists() else None
 
 
-def times(command, tree, repeats):
-    """Seconds of `repeats` runs of `command` in `tree`."""
-    environment = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
-    environment |= {
-        "DVC_NO_ANALYTICS": "1",
-        "PREFECT_HOME": str(tree.parent / "prefect"),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    }
+@contextlib.contextmanager
+def prefect_server(folder):
+    """A Prefect server of its own on a free port, with its database in `folder`; yields the API's address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with open(folder / "server.log", "w") as output:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)],
+            env=prefect_environment(folder),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        url, deadline = f"http://127.0.0.1:{port}/api", time.monotonic() + 120
+        while not answers(f"{url}/health"):
+            if server.poll() is not None or time.monotonic() > deadline:
+                sys.exit(
+                    f"{(folder / 'server.log').read_text()[-2000:]}\nthe Prefect server did not start; its output stands above"
+                )
+            time.sleep(0.2)
+        yield url
+    finally:
+        server.send_signal(signal.SIGINT)
+        try:
+            server.wait(10)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def answers(url):
+    """Whether `url` can be fetched."""
+    try:
+        with urllib.request.urlopen(url, timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+def prefect_environment(folder):
+    """This process's environment with a Prefect home of its own and no server."""
+    environment = {**os.environ, "PREFECT_HOME": str(folder / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    environment.pop("PREFECT_API_URL", None)
+    return environment
+
+
+def times(command, tree, repeats, **variables):
+    """Seconds of `repeats` runs of `command` in `tree`, after one that does not count, with further environment `variables`."""
+    environment = {**prefect_environment(tree.parent), "DVC_NO_ANALYTICS": "1", **variables}
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     seconds = []
-    for _ in range(repeats):
+    for _ in range(repeats + 1):
         began = time.monotonic()
         done = subprocess.run(command, cwd=tree, env=environment, text=True, capture_output=True, check=False)
         if done.returncode:
             sys.exit(f"{done.stdout[-2000:]}{done.stderr[-2000:]}\n{' '.join(command)} failed; its output stands above")
         seconds.append(time.monotonic() - began)
-    return seconds
+    return seconds[1:]
 
 
 def stage_table(stages, total, train_seconds):
