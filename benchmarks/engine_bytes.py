@@ -1,12 +1,14 @@
 """What changes the bytes of a trained model, and what keeping them costs: the same training under different settings.
 
 Trains the default parameters for --steps steps under each setting, in a process of its own, and prints a Markdown table with the
-start of the sha256 of all weights, whether they equal those of the setting as shipped, and steps per second.
+start of the sha256 of all weights, whether they equal those of the setting as shipped, steps per second, and their ratio to the
+setting as shipped: the median over --rounds, in each of which all settings take turns.
 """
 
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -27,6 +29,7 @@ SETTINGS = {
     "blocks of 50": {"block_steps": 50},
     "XLA limited to AVX2": {"XLA_FLAGS": "--xla_cpu_max_isa=AVX2"},
     "oneDNN limited to AVX2": {"ONEDNN_MAX_CPU_ISA": "AVX2"},
+    "both limited to AVX2": {"XLA_FLAGS": "--xla_cpu_max_isa=AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
     "TensorFlow without oneDNN": {"TF_ENABLE_ONEDNN_OPTS": "0"},
     "XLA's products on one thread": {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"},
     "without XLA, 1 thread": {"xla": False, "threads": 1},
@@ -39,6 +42,7 @@ SETTINGS = {
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=500, help="training steps of each setting (default 500)")
+    parser.add_argument("--rounds", type=int, default=1, help="turns of each setting (default 1)")
     parser.add_argument("--only", default="", help="only settings with this text in their label; the first always runs")
     parser.add_argument(
         "--images", default=ROOT / "data/raw/train-images-idx3-ubyte", type=Path, help="IDX file (default data/raw/)"
@@ -50,12 +54,15 @@ def main():
     if arguments.one:
         print(json.dumps(train(arguments.images, arguments.steps, **json.loads(arguments.one))))
         return
-    rows = []
-    for index, (label, changes) in enumerate(SETTINGS.items()):
-        if index == 0 or arguments.only in label:
-            print(label, file=sys.stderr, flush=True)
-            rows.append((label, run_child(changes, arguments)))
-    print(table(rows, arguments.steps))
+    if arguments.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    chosen = {label: changes for index, (label, changes) in enumerate(SETTINGS.items()) if index == 0 or arguments.only in label}
+    results = {label: [] for label in chosen}
+    for number in range(arguments.rounds):
+        for label, changes in chosen.items():
+            print(f"round {number + 1} of {arguments.rounds}: {label}", file=sys.stderr, flush=True)
+            results[label].append(run_child(changes, arguments))
+    print(table(results, arguments.steps))
 
 
 def run_child(changes, arguments):
@@ -107,16 +114,21 @@ def train(images_path, steps, *, threads=2, block_steps=None, xla=True, cores=No
     return {"sha256": digest, "steps_per_second": steps / seconds}
 
 
-def table(rows, steps):
-    """Markdown from (label, {"sha256", "steps_per_second"}) pairs, the setting as shipped first."""
-    shipped = rows[0][1]["sha256"]
+def table(results, steps):
+    """Markdown from {label: a dict {"sha256", "steps_per_second"} for each round}, the setting as shipped first."""
+    shipped = next(iter(results.values()))
     lines = [
-        f"| setting | sha256 of all weights after {steps} steps | as shipped? | steps/s |",
-        "| --- | --- | --- | --- |",
+        f"| setting | sha256 of all weights after {steps} steps | as shipped? | steps/s | ratio |",
+        "| --- | --- | --- | --- | --- |",
     ]
-    for label, row in rows:
-        same = "yes" if row["sha256"] == shipped else "no"
-        lines.append(f"| {label} | `{row['sha256'][:12]}` | {same} | {row['steps_per_second']:.0f} |")
+    for label, rounds in results.items():
+        digests = sorted({row["sha256"] for row in rounds})
+        same = "yes" if digests == [shipped[0]["sha256"]] else "no"
+        speed = statistics.median(row["steps_per_second"] for row in rounds)
+        # round by round, so that what slows a whole round slows both
+        pairs = zip(rounds, shipped, strict=True)
+        ratio = statistics.median(row["steps_per_second"] / ours["steps_per_second"] for row, ours in pairs)
+        lines.append(f"| {label} | {', '.join(f'`{d[:12]}`' for d in digests)} | {same} | {speed:.0f} | {ratio:.2f} |")
     return "\n".join(lines)
 
 

@@ -95,15 +95,24 @@ def test_pipeline_notes_of_a_process(tmp_path):
     assert float(done.stdout) <= imports + 0.01 < seconds + 0.01
 
 
-def test_tables_of_pipeline_and_bytes():
+def test_tables_of_pipeline():
     stages = {"fetch": {"wall": 3.0, "process": 2.0, "imports": 0.5}, "train": {"wall": 7.0, "process": 6.0, "imports": 2.0}}
     text = pipeline.stage_table(stages, 10.0, 4.0)
     assert "| fetch | 3.0 s | 2.0 s | 1.0 s | 0.5 s | 1.5 s |" in text
     assert "| all | 10.0 s | 8.0 s | 2.0 s | 2.5 s | 5.5 s |" in text
     assert "4.0 s, 40% of all" in text
     assert "| x | 2.0 s | 1.0-9.0 s |" in pipeline.idle_table({"x": [1, 2, 9]})
-    rows = [("a", {"sha256": "ab" * 32, "steps_per_second": 10}), ("b", {"sha256": "cd" * 32, "steps_per_second": 12})]
-    assert "| b | `cdcdcdcdcdcd` | no | 12 |" in engine_bytes.table(rows, 5)
+
+
+def test_engine_bytes_compares_digests_and_speeds_round_by_round():
+    def rounds(*pairs):
+        return [{"sha256": digit * 64, "steps_per_second": speed} for digit, speed in pairs]
+
+    same, other, unsteady = rounds(("a", 10), ("a", 30)), rounds(("b", 9), ("b", 15)), rounds(("a", 10), ("d", 30))
+    text = engine_bytes.table({"shipped": same, "other": other, "unsteady": unsteady}, 5)
+    assert "| shipped | `aaaaaaaaaaaa` | yes | 20 | 1.00 |" in text
+    assert "| other | `bbbbbbbbbbbb` | no | 12 | 0.70 |" in text
+    assert "| unsteady | `aaaaaaaaaaaa`, `dddddddddddd` | no | 20 | 1.00 |" in text
 
 
 def test_real_process_speaks_the_protocol(tmp_path):
