@@ -353,6 +353,11 @@ class Runs:
         where = {"deployments": {"name": {"any_": [name]}}, "sort": "EXPECTED_START_TIME_ASC"}
         return self._post("/flow_runs/filter", where)
 
+    def delete_deployments(self):
+        """Delete all deployments, and with them their scheduled runs."""
+        for deployment in self._post("/deployments/filter", {}):
+            httpx.delete(f"{self._url}/deployments/{deployment['id']}", timeout=30).raise_for_status()
+
     def cancel(self, run_id):
         """Ask for a run's cancellation, as the UI's button does."""
         state = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
