@@ -14,6 +14,7 @@ of JSON. A seed's metrics are those of `dvc repro` with the same parameters.
 import argparse
 import json
 import math
+import os
 import statistics
 import sys
 import tempfile
@@ -46,7 +47,7 @@ def main():
     parser.add_argument("--first-seed", type=int, default=0, help="begin with another seed (default: %(default)s)")
     parser.add_argument("-S", "--set-param", action="append", default=[], metavar="train.KEY=VALUE", help="a change of the set")
     parser.add_argument("--classification-accuracy-score", action="store_true", help="as well; half a minute a seed")
-    parser.add_argument("--log", type=Path, help="append each seed's metrics to this file")
+    parser.add_argument("--log", type=lambda name: Path(name).resolve(), help="append each seed's metrics to this file")
     arguments = parser.parse_args()
     path = ROOT / "sets" / f"{arguments.set}.yaml"
     if arguments.seeds < 1:
@@ -56,6 +57,7 @@ def main():
     if not (JUDGE / "floor.json").exists():
         parser.error(f"{JUDGE / 'floor.json'} is missing; run `dvc repro judge`")
 
+    os.chdir(ROOT)  # the stages' functions name files from there
     results = []
     measure_seed = preparing(path, arguments.set_param, score=arguments.classification_accuracy_score)
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
@@ -74,12 +76,14 @@ def preparing(path, changes, *, score):
     from gan.judge_params import JudgeParams
     from gan.params import read_section
     from gan.train_params import TrainParams
+    from stages import evaluate
 
     with tempfile.TemporaryDirectory() as folder:
         changed = Path(folder) / path.name
         changed.write_text(overrides.apply(path.read_text(), changes))
         params = read_section(changed, "train", TrainParams)
     judge_params = read_section(ROOT / "params.yaml", "judge", JudgeParams)
+    evaluate_params = read_section(ROOT / "params.yaml", "evaluate", evaluate.EvaluateParams)
 
     from gan.runtime import start_tensorflow
 
@@ -88,7 +92,7 @@ def preparing(path, changes, *, score):
     from tqdm import tqdm
 
     from gan.arrays import load_images, load_labels
-    from gan.classifier import describing, measure_accuracy, train_classifier
+    from gan.classifier import describing
     from gan.quality import Reference, measure
     from gan.run import Run, train
     from gan.sampling import Sampler
@@ -117,16 +121,15 @@ def preparing(path, changes, *, score):
         )
         bar.close()
         sampler = Sampler(engine.models(run.state)[0])
-        drawn, _ = sampler.draw(count=len(reference.features), class_shares=reference.class_shares, seed=0)
+        drawn, _ = sampler.draw(count=len(reference.features), class_shares=reference.class_shares, seed=evaluate_params.seed)
         metrics = measure(drawn, describe(drawn), reference, images)
         if score and params.conditional:
-            drawn, given = sampler.draw(count=len(pixels), class_shares=reference.class_shares, seed=[0, 1])
-            classifier = train_classifier(drawn, given, judge_params.classifier, on_epoch=lambda epoch, loss: None)
-            test = load_images(NORMALIZED / "test_images.npy")
-            test_labels = load_labels(NORMALIZED / "test_labels.npy", count=len(test))
-            metrics["classification_accuracy_percent"], metrics["classification_accuracy_percent_std"] = measure_accuracy(
-                classifier, test, test_labels
+            drawn, given = sampler.draw(
+                count=len(pixels),
+                class_shares=reference.class_shares,
+                seed=[evaluate_params.seed, evaluate.CLASSIFICATION_STREAM],
             )
+            metrics |= evaluate.classification_accuracy(drawn, given, judge_params.classifier, describe, say=lambda text: None)
         print(f"seed {seed}: {run.seconds:.0f} s, FID {metrics['fid']:.3f}", file=sys.stderr, flush=True)
         return {"train_seconds": round(run.seconds, 1), **metrics}
 
