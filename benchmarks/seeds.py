@@ -87,7 +87,7 @@ def preparing(path, changes, *, score):
 
     from gan.runtime import start_tensorflow
 
-    tf = start_tensorflow(params.threads, threads_an_operation=params.threads if params.compiler == "xla" else 1)
+    tf = start_tensorflow(params.threads, threads_an_operation=params.threads_an_operation)
     tf.get_logger().setLevel("ERROR")  # it warns of many engines in one process
     from tqdm import tqdm
 

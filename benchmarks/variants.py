@@ -90,7 +90,7 @@ VARIANTS = {
     "Adam beta_1 0.5": (
         Engine,
         {
-            name: {"learning_rate": 0.001, "beta_1": 0.5, "beta_2": 0.999, "epsilon": 1e-7}
+            name: {"learning_rate": 0.001, "beta_1": 0.5, "beta_2": 0.999, "epsilon": 1e-7, "update_clip": 0.0}
             for name in ("generator_adam", "discriminator_adam")
         },
     ),

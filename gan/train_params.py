@@ -10,12 +10,13 @@ Width = Annotated[int, Field(ge=1, le=8192)]
 
 
 class AdamParams(Section):
-    """One network's Adam (arXiv 1412.6980); the learning rate is the schedule's highest."""
+    """One network's Adam (arXiv 1412.6980); the learning rate is the schedule's highest. update_clip: `gan.adam`; 0 for none."""
 
     learning_rate: float = Field(gt=0, le=1)
     beta_1: float = Field(ge=0, lt=1)
     beta_2: float = Field(ge=0, lt=1)
     epsilon: float = Field(gt=0, le=1)
+    update_clip: float = Field(ge=0, le=1000)
 
 
 class TrainParams(Section):
@@ -63,6 +64,11 @@ class TrainParams(Section):
     log_every_steps: int = Field(ge=1, le=10**6)
     trajectory_points: int = Field(ge=1, le=100)
     threads: int = Field(ge=1, le=256)
+
+    @property
+    def threads_an_operation(self):
+        """How many of the threads one operation uses: all in a program of XLA's; in a graph each has its own part of a batch."""
+        return self.threads if self.compiler == "xla" else 1
 
     @model_validator(mode="after")
     def _combinations_make_sense(self):

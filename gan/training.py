@@ -274,6 +274,7 @@ class Engine:
             beta_1=options.beta_1,
             beta_2=options.beta_2,
             epsilon=options.epsilon,
+            update_clip=options.update_clip,
         )
         return {**state, network: weights, f"{network}_m": first, f"{network}_v": second}
 

@@ -36,7 +36,7 @@ def main():
     from gan.runtime import start_tensorflow
 
     # compiled by XLA, all threads share an operation; otherwise each has operations of its own (`Engine` cuts batches for that)
-    tf = start_tensorflow(params.threads, threads_an_operation=params.threads if params.compiler == "xla" else 1)
+    tf = start_tensorflow(params.threads, threads_an_operation=params.threads_an_operation)
     refuse_slow_convolutions(params, tf.config.list_physical_devices("GPU"))
     from gan import checkpoints, training
     from gan import run as runs

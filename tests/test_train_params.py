@@ -45,6 +45,12 @@ def test_what_makes_no_sense_is_one_clear_line(changes, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("compiler", "threads"), [("xla", 3), ("graph", 1)])
+def test_threads_an_operation(compiler, threads):
+    params = parse_section({**lecture(), "compiler": compiler, "threads": 3}, "train", TrainParams)
+    assert params.threads_an_operation == threads
+
+
 def test_every_parameter_must_stand_in_the_file():
     for key in TrainParams.model_fields:
         section = lecture()

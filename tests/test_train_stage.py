@@ -206,7 +206,7 @@ def test_a_second_run_of_the_same_training_waits_and_ends_in_the_same_bytes(unin
 
 
 def test_diverging_training_stops_with_the_step_in_one_line(tmp_path):
-    adam = {"learning_rate": 1.0, "beta_1": 0.0, "beta_2": 0.0, "epsilon": 1e-30}
+    adam = {"learning_rate": 1.0, "beta_1": 0.0, "beta_2": 0.0, "epsilon": 1e-30, "update_clip": 0.0}
     make_workplace(tmp_path, generator_adam=adam, discriminator_adam=adam, generator_units=[64] * 8, discriminator_units=[64] * 8)
     code, output = finish(tmp_path)
     assert code == 1

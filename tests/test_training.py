@@ -5,7 +5,7 @@ from gan.train_params import AdamParams, TrainParams
 
 pytestmark = pytest.mark.usefixtures("tensorflow")
 
-ADAM = AdamParams(learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7)
+ADAM = AdamParams(learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7, update_clip=0.0)
 
 
 def make_params(**changes):
@@ -185,7 +185,7 @@ def test_a_run_that_stops_at_every_block_ends_in_the_same_bytes(engine, tmp_path
 def test_a_non_finite_loss_names_its_step_and_keeps_the_checkpoint(tensorflow, tmp_path):
     from gan.training import Engine, NonFiniteError
 
-    huge = AdamParams(learning_rate=1.0, beta_1=0.9, beta_2=0.999, epsilon=1e-7)
+    huge = AdamParams(learning_rate=1.0, beta_1=0.9, beta_2=0.999, epsilon=1e-7, update_clip=0.0)
     params = make_params(generator_adam=huge, discriminator_adam=huge)
     engine = Engine(params, make_images())
     state = engine.initial_state()
@@ -379,6 +379,24 @@ def test_a_step_against_keras_optimizers(tensorflow, loss, order, conditional):
     one = tensorflow.constant(1)
     lazy, bare = (e.step(before, one, real, d_latents, g_latents, labels)[0] for e in (engine, plain))
     assert same_state(lazy, bare)
+
+
+def test_each_network_has_its_own_update_clip(tensorflow):
+    from gan.training import Engine
+
+    clips = {"g": 0.2, "d": 0.1}
+    params = make_params(
+        update_order="alternating",
+        generator_adam=ADAM.model_copy(update={"update_clip": clips["g"]}),
+        discriminator_adam=ADAM.model_copy(update={"update_clip": clips["d"]}),
+    )
+    engine = Engine(params, make_images())
+    real, d_latents, g_latents, _ = small_batch(tensorflow, False)
+    before = engine.initial_state()
+    after, _ = engine.step(before, tensorflow.constant(0), real, d_latents, g_latents)
+    for name, clip in clips.items():
+        moved = after[name][-2].numpy().astype(np.float64) - before[name][-2].numpy()
+        np.testing.assert_allclose(np.sqrt(np.mean(moved**2)), 0.001 * clip, rtol=0.01)
 
 
 def test_labels_reach_both_networks(tensorflow):
