@@ -24,6 +24,7 @@ def main():
     answers = int(sys.argv[1])
     os.set_inheritable(answers, False)
     grace_seconds = float(sys.argv[2])
+    early = sys.argv[3:] == ["early"]
     # a shell's background job ignores SIGINT, and so would the trainer
     signal.signal(signal.SIGINT, signal.default_int_handler)
     pending, finished = queue.SimpleQueue(), queue.SimpleQueue()
@@ -33,14 +34,18 @@ def main():
     watcher = threading.Thread(target=_watch, args=(requests, pending, busy, grace_seconds), daemon=True)
     watcher.start()
     with contextlib.suppress(KeyboardInterrupt):
-        _serve(pending, busy, finished)
+        _serve(pending, busy, finished, early)
     watcher.join()
+    os._exit(0)  # all that DVC does is on disk when it answers; taking its modules down takes a tenth of a second
 
 
-def _serve(pending, busy, finished):
+def _serve(pending, busy, finished, early):
     import dvc.repo
     from dvc.cli import main as dvc_main
 
+    if early:  # what the first request needs is loaded while the flow still loads Prefect; this takes none of DVC's locks
+        with contextlib.suppress(Exception), dvc.repo.Repo() as repo:  # the request itself will say what is wrong
+            _in_order(repo)
     while (request := pending.get()) is not None:
         busy.set()
         try:
@@ -137,14 +142,11 @@ def _answer(request, dvc_main, repo_class):
 
 
 def _describe(repo_class):
-    """The stages in an order that DVC could run them in, as near to dvc.yaml's as it gets, and which of them have changed."""
-    import networkx
+    """The stages in order, what each needs and makes, and which of them have changed."""
+    from dvc.repo import lock_repo
 
-    with repo_class() as repo:
-        stages = [stage for stage in repo.index.stages if stage.cmd]
-        position = {stage: number for number, stage in enumerate(stages)}
-        graph = repo.index.graph.reverse().subgraph(stages)
-        order = networkx.lexicographical_topological_sort(graph, key=position.__getitem__)
+    with repo_class() as repo, lock_repo(repo):  # held over both questions, or DVC would read its files anew for the second
+        order, graph = _in_order(repo)
         described = [
             {
                 "name": stage.addressing,
@@ -158,6 +160,16 @@ def _describe(repo_class):
         ]
         changed = sorted(repo.status())
         return {"stages": described, "changed": changed, "remote": repo.config["core"].get("remote")}
+
+
+def _in_order(repo):
+    """The stages in an order that DVC could run them in, as near to dvc.yaml's as it gets, and their graph."""
+    import networkx
+
+    stages = [stage for stage in repo.index.stages if stage.cmd]
+    position = {stage: number for number, stage in enumerate(stages)}
+    graph = repo.index.graph.reverse().subgraph(stages)
+    return list(networkx.lexicographical_topological_sort(graph, key=position.__getitem__)), graph
 
 
 def _share(main_root, repo_class):

@@ -53,12 +53,15 @@ class Description:
 class DvcSession:
     """A DVC process in the folder `root`, in a session of its own; use it in a `with` block, whose end ends all its processes."""
 
-    def __init__(self, root, *, grace_seconds, environment=None, held_files=()):
-        """`held_files`: open file descriptors that the process shall keep open as long as it lives (locks)."""
+    def __init__(self, root, *, grace_seconds, environment=None, held_files=(), early=False):
+        """`held_files`: open file descriptors that the process shall keep open as long as it lives (locks).
+
+        `early`: the first request is some time off, so that the process may use that time to get ready.
+        """
         answers, answers_child = os.pipe()
         self._grace_seconds = grace_seconds
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-u", str(_CHILD), str(answers_child), str(grace_seconds)],
+            [sys.executable, "-P", "-u", str(_CHILD), str(answers_child), str(grace_seconds), *(["early"] if early else [])],
             cwd=root,
             env=_environment(environment or {}),
             stdin=subprocess.PIPE,

@@ -5,8 +5,10 @@ at an exact commit, as scheduled runs do: your edits are neither seen nor touche
 """
 
 import argparse
+import gc
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from flows import overlap, overrides
@@ -27,12 +29,20 @@ def main():
         text = overrides.apply(overrides.read(root, options.base if options.isolated else None), options.set)
         settings = overrides.settings_of(text)
         lock = session = None
-        if not options.isolated:  # DVC's import and Prefect's take their time side by side
+        # DVC, the check and Prefect start side by side
+        if not options.isolated:
             lock = overlap.open_lock(root)
-            session = DvcSession(root, grace_seconds=settings.grace_seconds, held_files=(lock,))
+            session = DvcSession(root, grace_seconds=settings.grace_seconds, held_files=(lock,), early=True)
         try:
-            overrides.check(settings.check_command, text, str(root))
-            state = _run(root, options, lock, session)
+            with ThreadPoolExecutor() as pool:
+                check = pool.submit(overrides.check, settings.check_command, text, str(root))
+                gc.disable()  # Prefect's classes stay: looking for garbage among them takes a tenth of its import
+                from flows import run
+
+                gc.freeze()
+                gc.enable()
+                check.result()
+            state = _run(run, root, options, lock, session)
         finally:
             if session:
                 session.stop()
@@ -53,26 +63,37 @@ class _ServerLost(UserError):
     pass
 
 
-def _run(root, options, lock, session):
+def _run(run, root, options, lock, session):
     import httpx
-
-    from flows import run
 
     if session:
         run.prestarted[root] = (lock, session)
     try:
-        return run.pipeline(
-            overrides=options.set,
-            stage=options.stage,
-            force=options.force,
-            isolated=options.isolated,
-            commit=options.commit,
-            base=options.base,
-            dated_seed=options.dated_seed,
-            return_state=True,
-        )
+        with _no_heartbeats():
+            return run.pipeline(
+                overrides=options.set,
+                stage=options.stage,
+                force=options.force,
+                isolated=options.isolated,
+                commit=options.commit,
+                base=options.base,
+                dated_seed=options.dated_seed,
+                return_state=True,
+            )
     except httpx.HTTPError as error:
         raise _ServerLost(f"the Prefect server is out of reach ({error}); what the stages made is kept, run again") from None
+
+
+def _no_heartbeats():
+    """Settings without Prefect's heartbeats, unless somebody asked for them.
+
+    Their thread wakes once a second and Prefect waits for it, so each run would take up to a second longer. A run from the
+    command line has somebody watching; the next run tells the server if it was killed. Scheduled runs keep theirs.
+    """
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, get_current_settings, temporary_settings
+
+    asked_for = "heartbeat_frequency" in get_current_settings().flows.model_fields_set
+    return temporary_settings({} if asked_for else {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
 
 
 def _parse():

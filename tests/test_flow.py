@@ -1,10 +1,15 @@
 """Runs of the flow on a real Prefect server, with real git and DVC: states, parameters, retries, failures, artifacts."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from toy_project import Runs, make_project, run_id, server_url
 
+ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.slow
 STAGES = ["fetch", "normalize", "train", "evaluate", "gallery", "report"]
 
@@ -22,6 +27,18 @@ def runs():
 def states(runs, done):
     found = run_id(done.stderr)
     return runs.state(found)[1], runs.tasks(found)
+
+
+@pytest.mark.parametrize(("environment", "expected"), [({}, "None"), ({"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "45"}, "45")])
+def test_a_run_from_the_command_line_has_heartbeats_where_they_are_asked_for(environment, expected):
+    code = (
+        "from flows.pipeline import _no_heartbeats\nfrom prefect.settings import get_current_settings\n"
+        "with _no_heartbeats():\n    print(get_current_settings().flows.heartbeat_frequency)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **environment}, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.split() == [expected]
 
 
 def test_one_task_a_stage_in_the_order_of_dvc_yaml_with_its_output_in_the_log(tmp_path, runs):
