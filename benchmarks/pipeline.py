@@ -10,22 +10,22 @@ comes from where the fetch stage finds it; MNIST_SOURCE names a folder or archiv
 """
 
 import argparse
-import contextlib
 import json
 import os
 import re
 import shutil
-import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.server import prefect_environment, prefect_server  # noqa: E402 (run as a file, it must find its neighbours first)
+
 RUNNING = re.compile(r"^Running stage '(?P<name>[^']+)'")
 # Stands before the real interpreter on PATH: notes when each stage's process begins and ends.
 SHIM = """#!/bin/sh
@@ -86,7 +86,7 @@ def main():
         idle = {"`dvc repro`": times([beside_python("dvc"), "repro"], tree, arguments.repeats)}
         if arguments.flow:
             flow = [sys.executable, "-m", "flows.pipeline"]
-            with prefect_server(folder) as url:
+            with prefect_server(folder / "prefect") as (url, _):
                 idle["`python -m flows.pipeline`, a server running"] = times(flow, tree, arguments.repeats, PREFECT_API_URL=url)
             idle["`python -m flows.pipeline`, embedded server"] = times(flow, tree, arguments.repeats)
         print(idle_table(idle))
@@ -127,7 +127,7 @@ def beside_python(name):
 
 def stage_environment(folder):
     """The environment in which `python` is the shim."""
-    for name in ("bin", "hook", "log"):
+    for name in ("bin", "hook", "log", "prefect"):
         (folder / name).mkdir()
     (folder / "hook/sitecustomize.py").write_text(HOOK)
     (folder / "bin/python").write_text(SHIM)
@@ -176,56 +176,9 @@ def training_seconds(tree):
     return json.loads(path.read_text())["train_seconds"] if path.exists() else None
 
 
-@contextlib.contextmanager
-def prefect_server(folder):
-    """A Prefect server of its own on a free port, with its database in `folder`; yields the API's address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with open(folder / "server.log", "w") as output:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)],
-            env=prefect_environment(folder),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        url, deadline = f"http://127.0.0.1:{port}/api", time.monotonic() + 120
-        while not answers(f"{url}/health"):
-            if server.poll() is not None or time.monotonic() > deadline:
-                sys.exit(
-                    f"{(folder / 'server.log').read_text()[-2000:]}\nthe Prefect server did not start; its output stands above"
-                )
-            time.sleep(0.2)
-        yield url
-    finally:
-        server.send_signal(signal.SIGINT)
-        try:
-            server.wait(10)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-
-
-def answers(url):
-    """Whether `url` can be fetched."""
-    try:
-        with urllib.request.urlopen(url, timeout=2):
-            return True
-    except OSError:
-        return False
-
-
-def prefect_environment(folder):
-    """This process's environment with a Prefect home of its own and no server."""
-    environment = {**os.environ, "PREFECT_HOME": str(folder / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-    environment.pop("PREFECT_API_URL", None)
-    return environment
-
-
 def times(command, tree, repeats, **variables):
     """Seconds of `repeats` runs of `command` in `tree`, after one that does not count, with further environment `variables`."""
-    environment = {**prefect_environment(tree.parent), "DVC_NO_ANALYTICS": "1", **variables}
+    environment = {**prefect_environment(tree.parent / "prefect"), "DVC_NO_ANALYTICS": "1", **variables}
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     seconds = []
     for _ in range(repeats + 1):

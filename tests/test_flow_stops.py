@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from toy_project import Runs, make_project, prefect_server, run_id, server_url, wait_for
+from toy_project import Runs, make_project, run_id, server_in, server_url, wait_for
 
 pytestmark = pytest.mark.slow
 SLOW = ("--set", "train.steps=600", "--set", "train.delay_seconds=0.1")  # a minute, if nobody stops it
@@ -149,7 +149,7 @@ def test_a_persons_repro_is_waited_for_or_the_run_skipped(project):
 def test_the_server_dying_in_the_middle_loses_nothing(tmp_path):
     home = tmp_path / "server"
     home.mkdir()
-    with prefect_server(home) as (url, server):
+    with server_in(home) as (url, server):
         project = make_project(tmp_path, ran=True, api_url=url)
         project.environment["PREFECT_CLIENT_MAX_RETRIES"] = "1"  # five, the default, take a minute
         flow = project.start("--isolated", "--set", "train.steps=100", "--set", "train.delay_seconds=0.1")

@@ -6,8 +6,6 @@ import functools
 import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +14,8 @@ from pathlib import Path
 
 import httpx
 import psutil
+
+from benchmarks.server import prefect_server
 
 SOURCE = Path(__file__).resolve().parent.parent
 
@@ -278,7 +278,7 @@ def server_url():
     """The address of this test process's Prefect server, started on first use."""
     home = _scratch() / "server"
     home.mkdir()
-    server = prefect_server(home)
+    server = server_in(home)
     url, _ = server.__enter__()
     atexit.register(server.__exit__, None, None, None)
     return url
@@ -379,43 +379,6 @@ def wait_for(condition, seconds=60, what="condition"):
     return value
 
 
-@contextlib.contextmanager
-def prefect_server(home):
-    """A Prefect server of its own on a free port; yields (API address, process)."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {
-        **os.environ,
-        "PREFECT_HOME": str(home),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
-    }
-    environment.pop("PREFECT_API_URL", None)
-    url = f"http://127.0.0.1:{port}/api"
-    with open(Path(home) / "server.log", "w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)],
-            env=environment,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        wait_for(lambda: _healthy(url), 120, f"the Prefect server ({home}/server.log)")
-        yield url, process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGINT)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def _healthy(url):
-    try:
-        return httpx.get(f"{url}/health", timeout=2).is_success
-    except httpx.HTTPError:
-        return False
+def server_in(home):
+    """`prefect_server` with a scheduler that looks every two seconds."""
+    return prefect_server(home, PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS="2")

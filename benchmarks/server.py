@@ -1,0 +1,69 @@
+"""A Prefect server of one's own, for the benchmarks and the tests that need a real one."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+START_SECONDS = 120
+
+
+@contextlib.contextmanager
+def prefect_server(home, **variables):
+    """A Prefect server on a free port, with its database and its log in the folder `home`; yields (API address, process).
+
+    variables: its further environment. Raises TimeoutError if it does not answer in time. It and all its processes end with the
+    block.
+    """
+    log = Path(home) / "server.log"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with open(log, "w") as output:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)],
+            env={**prefect_environment(home), **variables},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        url = f"http://127.0.0.1:{port}/api"
+        deadline = time.monotonic() + START_SECONDS
+        while not _answers(f"{url}/health"):
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise TimeoutError(f"the Prefect server did not start; the end of {log}:\n{log.read_text()[-2000:]}")
+            time.sleep(0.2)
+        yield url, server
+    finally:
+        _signal_group(server, signal.SIGINT)
+        try:
+            server.wait(10)
+        except subprocess.TimeoutExpired:
+            _signal_group(server, signal.SIGKILL)
+            server.wait()
+
+
+def prefect_environment(home):
+    """This process's environment with a Prefect home of its own and no server."""
+    environment = {**os.environ, "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    environment.pop("PREFECT_API_URL", None)
+    return environment
+
+
+def _answers(url):
+    try:
+        with urllib.request.urlopen(url, timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+def _signal_group(process, number):
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
