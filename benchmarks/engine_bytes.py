@@ -95,15 +95,14 @@ def train(images_path, steps, *, threads=2, block_steps=None, xla=True, cores=No
     from gan.runtime import start_tensorflow
     from gan.train_params import TrainParams
 
-    tf = start_tensorflow(threads)
+    changes = {"threads": threads, "compiler": "xla" if xla else "graph"}
+    params = read_section(ROOT / "params.yaml", "train", TrainParams).model_copy(update=changes)
+    start_tensorflow(params.threads, threads_an_operation=params.threads_an_operation)
     from gan import training
 
     if block_steps:
         training.BLOCK_STEPS = block_steps
-    engine = training.Engine(read_section(ROOT / "params.yaml", "train", TrainParams), read_images(images_path))
-    if not xla:
-        engine._compiled_steps = tf.function(engine._steps)
-        engine._compiled_draw = tf.function(engine._draw)
+    engine = training.Engine(params, read_images(images_path))
     state = engine.initial_state()
     engine.advance(state, 0, training.BLOCK_STEPS)  # compiles
     started = time.perf_counter()
