@@ -26,7 +26,8 @@ PARTIAL = Verdict("partial", "only some of the stages ran, so the metrics may be
 def judge(gate, content, *, last_content, last_tag):
     """Compare the metrics files' bytes of a new version and of the last accepted one (None: there is none yet).
 
-    The difference is measured in standard deviations of a difference, sqrt(noise_new^2 + noise_last^2).
+    The difference is measured in standard deviations of a difference, sqrt(noise_new^2 + noise_last^2), where each noise is that
+    of the measurement and the spread over training seeds, sqrt(measured^2 + (seed_spread * value)^2).
     """
     value, noise = measurement(gate, content, "this run")
     shown = f"{gate.metric} {value:.4g} ± {noise:.2g}"
@@ -44,7 +45,7 @@ def judge(gate, content, *, last_content, last_tag):
 
 
 def measurement(gate, content, where):
-    """(metric, noise) in the JSON bytes `content`; raises DataError where they are missing or no numbers."""
+    """(metric, its noise) from the JSON bytes `content`; raises DataError where they are missing or no numbers."""
     try:
         metrics = flatten(json.loads(content))
     except (TypeError, json.JSONDecodeError):
@@ -52,7 +53,7 @@ def measurement(gate, content, where):
     for key in (gate.metric, gate.noise):
         if not isinstance(metrics.get(key), int | float):
             raise DataError(f"{gate.metrics_file} of {where} has no number {key!r} (see gate in params.yaml)")
-    return metrics[gate.metric], metrics[gate.noise]
+    return metrics[gate.metric], math.hypot(metrics[gate.noise], gate.seed_spread * metrics[gate.metric])
 
 
 def flatten(value, prefix=""):

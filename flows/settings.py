@@ -28,12 +28,16 @@ class Download(Section):
 
 
 class Gate(Section):
-    """When a version becomes the accepted one: its metric may be worse than the last accepted by `margin` noises at most."""
+    """When a version becomes the accepted one: its metric may be worse than the last accepted by `margin` noises at most.
+
+    The noise of a metric is that of measuring it and that of training: another seed, or any change at all, gives another model.
+    """
 
     artifact: str = pydantic.Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     metrics_file: str
     metric: str
-    noise: str  # the key of one standard deviation of `metric`
+    noise: str  # the key of one standard deviation of `metric` for one model
+    seed_spread: float = pydantic.Field(ge=0, le=1)  # one standard deviation over training seeds, as a share of `metric`
     direction: Literal["lower", "higher"]  # which is better
     margin: float = pydantic.Field(ge=0)  # in standard deviations of the difference
 

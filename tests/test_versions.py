@@ -10,7 +10,9 @@ from flows import gate, overrides
 from flows.settings import Gate
 from gan.errors import DataError
 
-GATE = Gate(artifact="generator", metrics_file="m.json", metric="fid", noise="fid_std", direction="lower", margin=2.0)
+GATE = Gate(
+    artifact="generator", metrics_file="m.json", metric="fid", noise="fid_std", seed_spread=0.0, direction="lower", margin=2.0
+)
 
 
 @pytest.fixture
@@ -42,6 +44,16 @@ def test_the_gate_accepts_what_is_worse_by_no_more_than_the_noise(fid, mark):
     higher = GATE.model_copy(update={"direction": "higher"})
     mirrored = gate.judge(higher, metrics(20 - fid), last_content=metrics(10.0, 0.4), last_tag="generator@v1.0.0")
     assert mirrored.mark == mark
+
+
+# a noise of 0.3 and 4 % of 10 make 0.5; the last one's is made the same, so twice the difference's noise is 1.414
+@pytest.mark.parametrize("last_fid, mark", [(8.59, "accepted"), (8.57, "worse")])
+def test_the_gate_knows_that_seeds_differ(last_fid, mark):
+    gate_of_seeds = GATE.model_copy(update={"seed_spread": 0.04})
+    last = metrics(last_fid, (0.5**2 - (0.04 * last_fid) ** 2) ** 0.5)
+    verdict = gate.judge(gate_of_seeds, metrics(10.0, 0.3), last_content=last, last_tag="generator@v1.0.0")
+    assert verdict.mark == mark
+    assert "10 ± 0.5, generator@v1.0.0 has " in verdict.message
 
 
 def test_the_gate_refuses_metrics_that_are_not_there():

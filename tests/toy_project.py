@@ -165,6 +165,7 @@ flow:
     metrics_file: data/evaluation/metrics.json
     metric: fid
     noise: fid_std
+    seed_spread: 0.0
     direction: lower
     margin: 2.0
   pictures: [data/gallery/final.png, data/gallery/img-*.png]
