@@ -16,6 +16,7 @@ import time
 import urllib.request
 
 _END = b"\0end of output\0"
+_LAST_OUTPUT_SECONDS = 1  # a process that a stage left behind may hold the output open
 
 
 def main():
@@ -30,12 +31,16 @@ def main():
     pending, finished = queue.SimpleQueue(), queue.SimpleQueue()
     busy = threading.Event()
     destination = os.dup(1)
-    threading.Thread(target=_forward, args=(_take_output(), destination, answers, finished), daemon=True).start()
+    forwarder = threading.Thread(target=_forward, args=(_take_output(), destination, answers, finished), daemon=True)
+    forwarder.start()
     watcher = threading.Thread(target=_watch, args=(requests, pending, busy, grace_seconds), daemon=True)
     watcher.start()
     with contextlib.suppress(KeyboardInterrupt):
         _serve(pending, busy, finished, early)
     watcher.join()
+    for descriptor in (1, 2):  # the end of the output, which the forwarder waits for
+        os.dup2(0, descriptor)
+    forwarder.join(_LAST_OUTPUT_SECONDS)
     os._exit(0)  # all that DVC does is on disk when it answers; taking its modules down takes a tenth of a second
 
 
