@@ -90,6 +90,8 @@ def main():
                 idle["`python -m flows.pipeline`, a server running"] = times(flow, tree, arguments.repeats, PREFECT_API_URL=url)
             idle["`python -m flows.pipeline`, embedded server"] = times(flow, tree, arguments.repeats)
         print(idle_table(idle))
+    except TimeoutError as error:
+        sys.exit(f"benchmarks/pipeline.py: {error}")
     finally:
         if arguments.keep:
             log(f"kept: {folder}")
