@@ -39,7 +39,7 @@ env: $(VENV)/.installed ## make the environment in .venv
 env-test: $(VENV)/.installed-test
 
 check: env ## check params.yaml
-	@$(BIN)/python -m stages.check_params
+	@$(BIN)/gan check
 
 lint: env-test ## check style
 	@$(BIN)/python -m ruff check . && $(BIN)/python -m ruff format --check .

@@ -93,21 +93,21 @@ def train(images_path, steps, *, threads=2, block_steps=None, xla=True, cores=No
     from benchmarks.peers.protocol import read_images
     from gan.params import read_section
     from gan.runtime import start_tensorflow
-    from gan.train_params import TrainParams
+    from gan.training.params import TrainParams
 
     changes = {"threads": threads, "compiler": "xla" if xla else "graph"}
     params = read_section(ROOT / "params.yaml", "train", TrainParams).model_copy(update=changes)
     start_tensorflow(params.threads, threads_an_operation=params.threads_an_operation)
-    from gan import training
+    from gan.training import engine as engines
 
     if block_steps:
-        training.BLOCK_STEPS = block_steps
-    engine = training.Engine(params, read_images(images_path))
+        engines.BLOCK_STEPS = block_steps
+    engine = engines.Engine(params, read_images(images_path))
     state = engine.initial_state()
-    engine.advance(state, 0, training.BLOCK_STEPS)  # compiles
+    engine.advance(state, 0, engines.BLOCK_STEPS)  # compiles
     started = time.perf_counter()
-    for first in range(0, steps, training.BLOCK_STEPS):
-        state, _ = engine.advance(state, first, min(training.BLOCK_STEPS, steps - first))
+    for first in range(0, steps, engines.BLOCK_STEPS):
+        state, _ = engine.advance(state, first, min(engines.BLOCK_STEPS, steps - first))
     seconds = time.perf_counter() - started
     digest = hashlib.sha256(b"".join(w.numpy().tobytes() for w in [*state["g"], *state["d"]])).hexdigest()
     return {"sha256": digest, "steps_per_second": steps / seconds}

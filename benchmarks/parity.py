@@ -18,31 +18,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-LOG_EVERY_STEPS = 50
+from gan.lecture import PUBLISHED_LOG, TAIL_LOG_LINES, published_tail_mean  # noqa: E402 (run as a file, it must find the project)
+
 COLUMNS = ("G loss", "D loss", "D accuracy %")
-# step: G loss, D loss, D accuracy in percent; the published log's first ten and last nine lines
-PUBLISHED = {
-    0: (0.937, 0.939, 52.0),
-    50: (4.444, 0.029, 100.0),
-    100: (3.809, 0.033, 100.0),
-    150: (2.943, 0.036, 100.0),
-    200: (1.935, 0.109, 100.0),
-    250: (3.105, 0.032, 100.0),
-    300: (4.000, 0.014, 100.0),
-    350: (3.387, 0.030, 100.0),
-    400: (3.518, 0.025, 100.0),
-    450: (3.947, 0.024, 100.0),
-    4600: (4.523, 0.179, 94.2),
-    4650: (3.546, 0.280, 89.7),
-    4700: (3.863, 0.204, 92.8),
-    4750: (4.028, 0.304, 88.3),
-    4800: (4.132, 0.201, 91.7),
-    4850: (4.254, 0.276, 89.3),
-    4900: (4.731, 0.199, 92.7),
-    4950: (4.426, 0.227, 91.3),
-    5000: (5.094, 0.140, 95.2),
-}
-EARLY, TAIL = list(PUBLISHED)[:10], list(PUBLISHED)[10:]
+EARLY, TAIL = list(PUBLISHED_LOG)[:-TAIL_LOG_LINES], list(PUBLISHED_LOG)[-TAIL_LOG_LINES:]
 # two-sided 5 % points of Student's t for 1, 2, 3, ... degrees of freedom
 T_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
 
@@ -66,9 +45,9 @@ def main():
     from benchmarks.peers.protocol import read_images
     from gan.params import read_section
     from gan.runtime import start_tensorflow
-    from gan.train_params import TrainParams
+    from gan.training.params import TrainParams
 
-    params = read_section(ROOT / "params.yaml", "train", TrainParams)
+    params = read_section(ROOT / "sets/lecture.yaml", "train", TrainParams)
     start_tensorflow(params.threads).get_logger().setLevel("ERROR")  # it warns of many engines in one process
     from benchmarks.variants import VARIANTS
 
@@ -92,7 +71,7 @@ def train(engine, steps):
     """Train `engine` from its start: the rows of every step, float32 [steps, 3] (G loss, D loss, D accuracy in percent)."""
     import numpy as np
 
-    from gan.training import BLOCK_STEPS
+    from gan.training.engine import BLOCK_STEPS
 
     state, rows = engine.initial_state(), []
     for first in range(0, steps, BLOCK_STEPS):
@@ -141,11 +120,10 @@ def comparisons(histories, steps):
     """Yield (label, published [3], ours [3][seeds]) for every published line among the first `steps`, and for the tail's mean."""
     for step in [*EARLY, *TAIL]:
         if step < steps:
-            yield str(step), PUBLISHED[step], [[float(h[step][i]) for h in histories] for i in range(3)]
+            yield str(step), PUBLISHED_LOG[step], [[float(h[step][i]) for h in histories] for i in range(3)]
     if steps > TAIL[-1]:
-        published = [statistics.mean(PUBLISHED[step][i] for step in TAIL) for i in range(3)]
         ours = [[statistics.mean(float(h[step][i]) for step in TAIL) for h in histories] for i in range(3)]
-        yield f"mean of {TAIL[0]}-{TAIL[-1]}", published, ours
+        yield f"mean of {TAIL[0]}-{TAIL[-1]}", published_tail_mean(), ours
 
 
 def prediction_z(expected, values):

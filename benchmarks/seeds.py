@@ -14,7 +14,6 @@ of JSON. A seed's metrics are those of `dvc repro` with the same parameters.
 import argparse
 import json
 import math
-import os
 import statistics
 import sys
 import tempfile
@@ -57,7 +56,6 @@ def main():
     if not (JUDGE / "floor.json").exists():
         parser.error(f"{JUDGE / 'floor.json'} is missing; run `dvc repro judge`")
 
-    os.chdir(ROOT)  # the stages' functions name files from there
     results = []
     measure_seed = preparing(path, arguments.set_param, score=arguments.classification_accuracy_score)
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
@@ -73,17 +71,16 @@ def main():
 def preparing(path, changes, *, score):
     """A function from a seed to the metrics of the set at `path` with `changes`, trained with that seed."""
     from flows import overrides
-    from gan.judge_params import JudgeParams
+    from gan.judge.params import EvaluateParams, JudgeParams
     from gan.params import read_section
-    from gan.train_params import TrainParams
-    from stages import evaluate
+    from gan.training.params import TrainParams
 
     with tempfile.TemporaryDirectory() as folder:
         changed = Path(folder) / path.name
         changed.write_text(overrides.apply(path.read_text(), changes))
         params = read_section(changed, "train", TrainParams)
     judge_params = read_section(ROOT / "params.yaml", "judge", JudgeParams)
-    evaluate_params = read_section(ROOT / "params.yaml", "evaluate", evaluate.EvaluateParams)
+    evaluate_params = read_section(ROOT / "params.yaml", "evaluate", EvaluateParams)
 
     from gan.runtime import start_tensorflow
 
@@ -91,45 +88,34 @@ def preparing(path, changes, *, score):
     tf.get_logger().setLevel("ERROR")  # it warns of many engines in one process
     from tqdm import tqdm
 
-    from gan.arrays import load_images, load_labels
-    from gan.classifier import describing
-    from gan.quality import Reference, measure
-    from gan.run import Run, train
-    from gan.sampling import Sampler
-    from gan.saving import load_model
-    from gan.training import Engine
-    from stages import train as stage
+    from gan.arrays import load_images, load_labels, load_pixels
+    from gan.generators import Sampler
+    from gan.judge.classifier import outputs_of
+    from gan.judge.evaluation import Evaluation
+    from gan.judge.reference import Reference
+    from gan.keras_files import load_model
+    from gan.training.engine import Engine
+    from gan.training.loop import train_undisturbed
 
-    pixels, _ = stage.read_pixels(NORMALIZED / "train_images.npy")
-    images = load_images(NORMALIZED / "train_images.npy", mmap=True)
+    pixels = load_pixels(NORMALIZED / "train_images.npy")
     labels = load_labels(NORMALIZED / "train_labels.npy", count=len(pixels)) if params.conditional else None
-    reference = Reference.load(JUDGE / "reference.npz")
-    describe = describing(load_model(JUDGE / "judge.keras"))
+    test_images = load_images(NORMALIZED / "test_images.npy")
+    test_labels = load_labels(NORMALIZED / "test_labels.npy", count=len(test_images))
+    evaluation = Evaluation(
+        outputs_of(load_model(JUDGE / "judge.keras")),
+        Reference.load(JUDGE / "reference.npz"),
+        load_images(NORMALIZED / "train_images.npy", mmap=True),
+        seed=evaluate_params.seed,
+    )
 
     def measure_seed(seed):
         engine = Engine(params.model_copy(update={"seed": seed}), pixels, labels)
-        run = Run(engine.initial_state())
-        bar = tqdm(total=params.steps, desc=f"seed {seed}", unit="step", disable=None, leave=False)
-        train(
-            engine,
-            run,
-            params=engine.params,
-            save=lambda run: True,
-            checkpoint_every_seconds=math.inf,
-            stop_requested=lambda: False,
-            on_log=lambda step, row: bar.update(step + 1 - bar.n),
-        )
-        bar.close()
+        with tqdm(total=params.steps, desc=f"seed {seed}", unit="step", disable=None, leave=False) as bar:
+            run = train_undisturbed(engine, on_log=lambda step, row: bar.update(step + 1 - bar.n))
         sampler = Sampler(engine.models(run.state)[0])
-        drawn, _ = sampler.draw(count=len(reference.features), class_shares=reference.class_shares, seed=evaluate_params.seed)
-        metrics = measure(drawn, describe(drawn), reference, images)
+        metrics = evaluation.measure(sampler)
         if score and params.conditional:
-            drawn, given = sampler.draw(
-                count=len(pixels),
-                class_shares=reference.class_shares,
-                seed=[evaluate_params.seed, evaluate.CLASSIFICATION_STREAM],
-            )
-            metrics |= evaluate.classification_accuracy(drawn, given, judge_params.classifier, describe, say=lambda text: None)
+            metrics |= evaluation.classification_accuracy(sampler, test_images, test_labels, judge_params.classifier)
         print(f"seed {seed}: {run.seconds:.0f} s, FID {metrics['fid']:.3f}", file=sys.stderr, flush=True)
         return {"train_seconds": round(run.seconds, 1), **metrics}
 

@@ -3,8 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from gan import losses
-from gan.training import Engine
+from gan.training import losses
+from gan.training.engine import Engine
 
 KERAS_EPSILON = 1e-7
 

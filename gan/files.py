@@ -1,7 +1,9 @@
 """Writing files so that a reader sees the whole file or none of it, whenever the writer dies."""
 
 import contextlib
+import csv
 import hashlib
+import io
 import json
 import math
 import os
@@ -62,6 +64,15 @@ def write_json(path, value):
     """Write `value` as indented JSON, whole or not at all. Raises ValueError on NaN or infinity, which JSON does not have."""
     _require_finite(value, "")
     write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def write_csv(path, rows):
+    """Write dicts with the same keys as a table with a header, whole or not at all."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes(path, text.getvalue().encode())
 
 
 def sha256(path):

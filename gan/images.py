@@ -1,12 +1,13 @@
 """Conversions between the stored bytes of an image and the range that the networks work in, and tiling for display.
 
-The only place where the number 127.5 stands: everybody else calls these two functions.
+The only place where the number 127.5 stands, and the shape and the number of classes of MNIST: everybody else imports them.
 """
 
 import numpy as np
 
 HALF_RANGE = 127.5
 IMAGE_SHAPE = (28, 28, 1)
+CLASSES = 10  # the digits 0 to 9
 
 
 def to_unit_range(pixels):

@@ -10,6 +10,8 @@ from ruamel.yaml import YAML, YAMLError
 
 from gan.errors import ParamsError
 
+PARAMS = "params.yaml"  # in the project's root
+
 
 class Section(pydantic.BaseModel):
     """Base of every parameter section: immutable, no unknown keys, no conversion of types."""

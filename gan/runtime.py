@@ -1,11 +1,29 @@
-"""Starting TensorFlow the same way everywhere: quiet, with a fixed number of threads and GPU memory that grows as needed."""
+"""Making every machine compute alike: NumPy's kernels, TensorFlow's threads; and starting TensorFlow quietly."""
 
 import contextlib
 import gc
 import os
+import platform
 import signal
 import sys
 import tempfile
+
+_BLAS_VARIABLE, _BLAS_KERNELS = "OPENBLAS_CORETYPE", "Haswell"
+
+
+def pin_blas():
+    """Let NumPy's OpenBLAS use the same kernels on every x86-64 processor: those for Haswell, the first with AVX2.
+
+    Each kind of kernel rounds matrix products in its own way, and OpenBLAS picks one by the processor, or by a variable of the
+    shell. It picks when NumPy is loaded, so call this before. Raises RuntimeError when it is too late. Other processors have
+    no such kernels and are left alone.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return
+    if "numpy" in sys.modules and os.environ.get(_BLAS_VARIABLE) != _BLAS_KERNELS:
+        raise RuntimeError("NumPy was imported before gan.runtime.pin_blas() was called: its products may round differently here")
+    os.environ[_BLAS_VARIABLE] = _BLAS_KERNELS
+    os.environ.pop("OPENBLAS_L2_SIZE", None)
 
 
 def start_tensorflow(threads, *, threads_an_operation=None):
@@ -21,6 +39,7 @@ def start_tensorflow(threads, *, threads_an_operation=None):
     with _signals_held(), _stderr_kept_on_failure(), _without("matplotlib", "sklearn"), _no_collections():
         import keras
         import tensorflow as tf
+        import threadpoolctl
 
         # ~/.keras/keras.json may say otherwise
         keras.config.set_floatx("float32")
@@ -30,6 +49,7 @@ def start_tensorflow(threads, *, threads_an_operation=None):
         tf.config.threading.set_inter_op_parallelism_threads(threads)
         for gpu in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(gpu, True)
+        threadpoolctl.threadpool_limits(threads)  # NumPy's matrix products, for the same reason
         tf.zeros(1)  # the first operation starts the devices, which prints as well
     return tf
 

@@ -6,19 +6,24 @@ import inspect
 import os
 import signal
 import sys
+from pathlib import Path
 
 from gan.errors import UserError
+from gan.params import PARAMS
 
-# Before NumPy is loaded: its matrix products would round by the kernels that OpenBLAS picks for the processor or that a variable
-# names, and the same machine would give other bytes in another shell. Elsewhere than on x86-64 OpenBLAS ignores the name.
-os.environ["OPENBLAS_CORETYPE"] = "Haswell"
-os.environ.pop("OPENBLAS_L2_SIZE", None)
-
-PARAMS = "params.yaml"
 _PR_SET_PDEATHSIG = 1
+_ROOT = Path(__file__).resolve().parent.parent
 
 
-def run(main):
+def code_files(stage):
+    """This project's files that a stage runs, name -> path: the deps of dvc.yaml, of which a test proves that none is missing."""
+    from ruamel.yaml import YAML
+
+    deps = YAML(typ="safe").load(_ROOT / "dvc.yaml")["stages"][stage]["deps"]
+    return {name: _ROOT / name for name in deps if name.endswith(".py")}
+
+
+def run_as_command(main):
     """Run a stage's `main()` as a command and exit: 0 done, 1 an error that the user can mend, 130 or 143 stopped by a signal."""
     module = inspect.getmodule(main)
     parser = argparse.ArgumentParser(

@@ -7,37 +7,18 @@ MNIST_SOURCE names a folder, zip or tar(.gz) that is tried before them, for a ma
 import logging
 import os
 from pathlib import Path
-from typing import Literal
 
 import truststore
-from pydantic import Field, field_validator
 
-from gan.archives import ExpectedFile
+from gan.datasets.params import FILE_NAMES, FetchParams, Local
+from gan.datasets.sources import collect_first
 from gan.errors import DataError
 from gan.files import replacing_folder
-from gan.params import Section, read_section
-from gan.sources import Local, Network, Source, collect_first
-from stages.command import PARAMS, run
+from gan.params import PARAMS, read_section
+from stages.command import run_as_command
 
 RAW = Path("data/raw")
 ENVIRONMENT_SOURCE = "MNIST_SOURCE"
-NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-
-
-class FetchParams(Section):
-    """What the files must be, where they may come from, and how patient a download is."""
-
-    files: dict[Literal[NAMES], ExpectedFile]
-    sources: tuple[Source, ...] = Field(min_length=1)
-    network: Network
-
-    @field_validator("files")
-    @classmethod
-    def _require_all_names(cls, files):
-        missing = [name for name in NAMES if name not in files]
-        if missing:
-            raise ValueError(f"expected all four files, without {missing[0]}")
-        return files
 
 
 def main():
@@ -53,9 +34,9 @@ def main():
         if collect_first(sources, params.files, folder, params.network) is None:
             raise DataError(
                 f"none of the {len(sources)} sources gave MNIST (reasons above); "
-                f"set {ENVIRONMENT_SOURCE} to a folder, zip or tar that holds {', '.join(NAMES)}"
+                f"set {ENVIRONMENT_SOURCE} to a folder, zip or tar that holds {', '.join(FILE_NAMES)}"
             )
 
 
 if __name__ == "__main__":
-    run(main)
+    run_as_command(main)

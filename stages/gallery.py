@@ -6,9 +6,9 @@ img-<step>.png for each snapshot, final.png from the trained generator, evolutio
 from pathlib import Path
 
 from gan.files import replacing_folder
-from gan.gallery_params import GalleryParams
-from gan.params import read_section
-from stages.command import PARAMS, run
+from gan.pages.params import GalleryParams
+from gan.params import PARAMS, read_section
+from stages.command import run_as_command
 
 SNAPSHOTS = Path("data/model/snapshots.npz")
 GENERATOR = Path("data/model/generator.keras")
@@ -18,19 +18,19 @@ GALLERY = Path("data/gallery")
 def main():
     params = read_section(PARAMS, "gallery", GalleryParams)
 
-    from gan import gallery
+    from gan.keras_files import load_model
+    from gan.pages import pictures
     from gan.runtime import start_tensorflow
-    from gan.saving import load_model
 
-    steps, snapshots = gallery.read_snapshots(SNAPSHOTS)
+    steps, snapshots = pictures.read_snapshots(SNAPSHOTS)
     start_tensorflow(params.threads)
-    final = gallery.sample(load_model(GENERATOR), rows=params.final_rows, columns=params.final_columns, seed=params.seed)
-    grids = [gallery.grid(images, columns=params.columns, scale=params.scale) for images in snapshots]
+    final = pictures.sample(load_model(GENERATOR), rows=params.final_rows, columns=params.final_columns, seed=params.seed)
+    grids = [pictures.grid(images, columns=params.columns, scale=params.scale) for images in snapshots]
     with replacing_folder(GALLERY) as folder:
         for step, pixels in zip(steps, grids, strict=True):
-            gallery.write_png(folder / f"img-{step}.png", pixels)
-        gallery.write_png(folder / "final.png", gallery.grid(final, columns=params.final_columns, scale=params.final_scale))
-        gallery.write_animation(
+            pictures.write_png(folder / f"img-{step}.png", pixels)
+        pictures.write_png(folder / "final.png", pictures.grid(final, columns=params.final_columns, scale=params.final_scale))
+        pictures.write_animation(
             folder / "evolution.png",
             grids,
             steps,
@@ -40,4 +40,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run_as_command(main)

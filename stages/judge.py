@@ -4,14 +4,14 @@ judge.keras classifies an image and gives its features; reference.npz holds the 
 metrics.json the judge's accuracy; floor.json every quality metric for real digits, the scale for those of generated ones.
 """
 
-import time
 from pathlib import Path
 
 from gan.errors import DataError, UserError
 from gan.files import write_json
-from gan.judge_params import JudgeParams
-from gan.params import read_section
-from stages.command import PARAMS, run
+from gan.judge.params import JudgeParams
+from gan.params import PARAMS, read_section
+from stages.command import run_as_command
+from stages.console import Stopwatch
 
 NORMALIZED = Path("data/normalized")
 OUT = Path("data/judge")
@@ -23,26 +23,23 @@ def main():
     from gan.runtime import start_tensorflow
 
     start_tensorflow(params.threads)
-    from threadpoolctl import threadpool_limits
+    from gan.judge.classifier import accuracy_percent, build_judge, outputs_of, train_classifier
+    from gan.judge.floor import build_reference_and_floor
+    from gan.keras_files import save_model
 
-    from gan.classifier import accuracy_percent, build_judge, describing, train_classifier
-    from gan.floor import build_reference_and_floor
-    from gan.saving import save_model
-
-    threadpool_limits(params.threads)  # of numpy's matrix products, for the same reason as TensorFlow's
     train_images, train_labels, test_images, test_labels = load_data(params)
-    say = progress()
+    watch = Stopwatch("judge")
     classifier = train_classifier(
         train_images,
         train_labels,
         params.classifier,
-        on_epoch=lambda epoch, loss: say(f"epoch {epoch}/{params.classifier.epochs}: loss {loss:.4f}"),
+        on_epoch=lambda epoch, loss: watch.say(f"epoch {epoch}/{params.classifier.epochs}: loss {loss:.4f}"),
     )
     judge = build_judge(classifier, train_images)
-    describe = describing(judge)
-    train, test = describe(train_images), describe(test_images)
+    outputs = outputs_of(judge)
+    train, test = outputs(train_images), outputs(test_images)
     accuracy, accuracy_std = accuracy_percent(test["probabilities"], test_labels)
-    say(f"accuracy on the test set {accuracy:.2f} %; measuring the real digits")
+    watch.say(f"accuracy on the test set {accuracy:.2f} %; measuring the real digits")
     reference, floor = build_reference_and_floor(
         train_images,
         train,
@@ -56,7 +53,8 @@ def main():
     reference.save(OUT / "reference.npz")
     write_json(OUT / "metrics.json", {"accuracy_percent": accuracy, "accuracy_percent_std": accuracy_std})
     write_json(OUT / "floor.json", floor)
-    say(f"FID of the test set {floor['test']['fid']:.3f}, of one half of the training set {floor['train_halves']['fid']:.3f}")
+    test_fid, half_fid = floor["test"]["fid"], floor["train_halves"]["fid"]
+    watch.say(f"FID of the test set {test_fid:.3f}, of one half of the training set {half_fid:.3f}")
 
 
 def load_data(params):
@@ -78,11 +76,5 @@ def load_data(params):
     return arrays
 
 
-def progress():
-    """A function that prints a line with the seconds since now."""
-    start = time.monotonic()
-    return lambda text: print(f"judge: {time.monotonic() - start:5.1f} s  {text}", flush=True)
-
-
 if __name__ == "__main__":
-    run(main)
+    run_as_command(main)

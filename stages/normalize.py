@@ -6,28 +6,19 @@ The arrays are .npy files that `numpy.load(..., mmap_mode="r")` maps. A file tha
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field
 
-from gan import idx
+from gan.datasets import idx
+from gan.datasets.params import NormalizeParams
 from gan.errors import DataError
 from gan.files import replacing_folder
-from gan.images import to_unit_range
-from gan.params import Section, read_section
-from stages.command import PARAMS, run
+from gan.images import CLASSES, IMAGE_SHAPE, to_unit_range
+from gan.params import PARAMS, read_section
+from stages.command import run_as_command
 
 RAW = Path("data/raw")
 NORMALIZED = Path("data/normalized")
-SIDE = 28
-CLASSES = 10
 # small enough for the conversion's intermediate arrays to stay in the processor's cache
 BLOCK_IMAGES = 500
-
-
-class NormalizeParams(Section):
-    """How many images and labels each half of the data must hold."""
-
-    train_count: int = Field(ge=1)
-    test_count: int = Field(ge=1)
 
 
 def main():
@@ -42,7 +33,7 @@ def main():
 def read_half(name, count):
     """The pixels uint8 [count, 28, 28] and labels uint8 [count] of one half of the raw data; `name` is "train" or "t10k"."""
     try:
-        pixels = idx.read(RAW / f"{name}-images-idx3-ubyte", shape=(count, SIDE, SIDE))
+        pixels = idx.read(RAW / f"{name}-images-idx3-ubyte", shape=(count, *IMAGE_SHAPE[:2]))
         labels = idx.read_labels(RAW / f"{name}-labels-idx1-ubyte", count=count, classes=CLASSES)
     except FileNotFoundError as error:
         raise DataError(f"{error.filename} is missing; run `dvc repro fetch`") from None
@@ -62,4 +53,4 @@ def write_images(path, pixels):
 
 
 if __name__ == "__main__":
-    run(main)
+    run_as_command(main)

@@ -1,4 +1,4 @@
-"""Ours: `gan.training.Engine` with the parameters of params.yaml. Also writes the draws that all peers are checked with."""
+"""Ours, the engine with the parameters of params.yaml. Also writes the draws that all peers are checked with."""
 
 from benchmarks.peers.protocol import serve
 
@@ -9,14 +9,14 @@ class Peer:
     def __init__(self, images):
         from gan.params import read_section
         from gan.runtime import start_tensorflow
-        from gan.train_params import TrainParams
+        from gan.training.params import TrainParams
 
         params = read_section("params.yaml", "train", TrainParams)
         start_tensorflow(params.threads)
-        from gan import training
+        from gan.training.engine import BLOCK_STEPS, Engine
 
-        self._block_steps = training.BLOCK_STEPS
-        self._engine = training.Engine(params, images)
+        self._block_steps = BLOCK_STEPS
+        self._engine = Engine(params, images)
         self._state = self._engine.initial_state()
         self._step = 0
 

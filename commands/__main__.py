@@ -1,0 +1,71 @@
+"""The program `gan`: finds the command that was asked for and loads that one alone, so that `gan --help` is there at once."""
+
+import importlib
+import sys
+
+import click
+
+from gan.errors import UserError
+from gan.runtime import pin_blas
+
+# name -> (where it stands, what `gan --help` says of it)
+COMMANDS = {
+    "sets": ("commands.sets:sets", "List the named sets of parameters."),
+    "use": ("commands.sets:use", "Switch params.yaml to a named set."),
+    "check": ("commands.check:check", "Check the whole of params.yaml."),
+    "draw": ("commands.draw:draw", "Draw digits with the trained generator."),
+    "flow": ("commands.flow:flow", "Run the pipeline once, as a Prefect flow."),
+    "schedule": ("commands.schedule:schedule", "Run the pipeline on a schedule."),
+    "versions": ("commands.versions:versions", "List, show, compare and prune recorded runs."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group of COMMANDS, each of which is imported when it is called."""
+
+    def list_commands(self, context):
+        return list(COMMANDS)
+
+    def get_command(self, context, name):
+        if name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[name][0].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def format_commands(self, context, formatter):
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def gan():
+    """Train a GAN reproducibly: parameters, runs, schedules, versions. The stages themselves run by `dvc repro`.
+
+    Run it in the project's root. `gan COMMAND --help` says more of each.
+    """
+
+
+def main():
+    """Run the program and exit: 0 done, 1 an error that the user can mend, 2 wrong usage, 130 stopped by Ctrl-C."""
+    pin_blas()
+    try:
+        code = gan(prog_name="gan", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        code = 2
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = 130
+    except UserError as error:
+        code = f"gan: {error}"
+    except OSError as error:
+        if not (error.filename or error.errno):
+            raise
+        code = f"gan: {error}"
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

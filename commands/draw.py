@@ -1,0 +1,58 @@
+"""`gan draw`: the digits that are asked for, by the trained generator or by that of any version."""
+
+import tempfile
+from pathlib import Path
+
+import click
+
+from gan.errors import DataError, UserError
+from gan.files import replacing
+
+GENERATOR = Path("data/model/generator.keras")
+
+
+@click.command()
+@click.argument("digits")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The PNG to write.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another number, another hand.")
+@click.option("--scale", type=click.IntRange(1, 64), default=4, show_default=True, help="Pixels a pixel.")
+@click.option("--version", metavar="REVISION", help="A tag, branch or commit whose model to take instead of data/model.")
+def draw(digits, out, seed, scale, version):
+    """Draw DIGITS, such as 2026, with the trained generator, or with that of any version, as a PNG.
+
+    Needs a class-conditional model, such as the set conditional-60s gives. Spaces are allowed.
+    """
+    if out.suffix != ".png":
+        raise click.UsageError(f"expected a file that ends in .png, got {out}")
+    with tempfile.TemporaryDirectory() as folder:
+        path = GENERATOR if version is None else fetch_generator(version, Path(folder))
+        if not path.exists():  # before TensorFlow's seconds
+            raise DataError(f"{path}: no such file; `dvc repro train` makes it")
+        from gan.runtime import start_tensorflow
+
+        start_tensorflow(1)
+        from gan.keras_files import load_model
+
+        generator = load_model(path)
+    from PIL import Image
+
+    from gan.pages.digits import draw_digits
+
+    pixels = draw_digits(generator, digits, seed=seed)
+    pixels = pixels.repeat(scale, axis=0).repeat(scale, axis=1)
+    with replacing(out) as temporary:
+        Image.fromarray(pixels).save(temporary)
+
+
+def fetch_generator(revision, folder):
+    """Copy the generator of `revision` from DVC's cache, or its remote, into `folder`; returns the path."""
+    import dvc.api
+    from dvc.exceptions import DvcException
+    from dvc.scm import SCMError
+
+    path = folder / GENERATOR.name
+    try:
+        path.write_bytes(dvc.api.read(str(GENERATOR), repo=".", rev=revision, mode="rb"))
+    except (DvcException, SCMError, OSError) as error:
+        raise UserError(f"no {GENERATOR} of {revision!r}: {' '.join(str(error).split())}") from None
+    return path

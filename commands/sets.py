@@ -1,0 +1,96 @@
+"""`gan sets` and `gan use`: the section `train` of params.yaml as a whole, as it stands in sets/<name>.yaml.
+
+Whoever adds a file there has added a set. `dvc params diff` then shows what changed, `dvc repro` trains it.
+"""
+
+import re
+from pathlib import Path
+
+import click
+
+from gan.errors import ParamsError, UserError
+from gan.files import write_bytes
+from gan.params import PARAMS, parse_section, read_file
+from gan.training.params import TrainParams
+
+SETS = Path("sets")
+SECTION = "train"
+# from its name to its last indented line: blank lines and comments before the section that follows are that one's
+SECTION_TEXT = re.compile(rf"^{SECTION}:.*?(?=\s*^\S|\s*\Z)", re.MULTILINE | re.DOTALL)
+
+
+def set_names():
+    """The names of all sets, in alphabetical order."""
+    return sorted(path.stem for path in SETS.glob("*.yaml"))
+
+
+def use_set(name, params_path):
+    """Put the set `name` into the file at `params_path`; one line for each parameter that changed."""
+    path = SETS / f"{name}.yaml"
+    if name not in set_names():
+        raise UserError(f"there is no set {name!r} in {SETS}/; choose from {', '.join(set_names())}")
+    new, old = read_train(path), read_file(params_path).get(SECTION)
+    text = Path(params_path).read_text(encoding="utf-8")
+    replaced, count = SECTION_TEXT.subn(lambda _: section_text(path), text)
+    if count != 1:
+        raise ParamsError(f"{params_path}: expected one section {SECTION!r} in block style, found {count}")
+    write_bytes(params_path, replaced.encode())
+    return differences(old if isinstance(old, dict) else {}, new)
+
+
+def read_train(path):
+    """The raw section of the set at `path`, checked: a set holds every parameter of training and nothing else."""
+    content = read_file(path)
+    if list(content) != [SECTION]:
+        raise ParamsError(f"{path}: expected the section {SECTION!r} alone, got {', '.join(map(str, content))}")
+    parse_section(content[SECTION], SECTION, TrainParams, path)
+    return content[SECTION]
+
+
+def section_text(path):
+    """The section's lines in the set at `path`, comments included."""
+    return SECTION_TEXT.search(path.read_text(encoding="utf-8"))[0]
+
+
+def description(path):
+    """The first line of the set at `path`, if it is a comment."""
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("#").strip() if first.startswith("#") else ""
+
+
+def differences(old, new, prefix=SECTION):
+    """Lines "name: old -> new" for two nested dicts, in the order of `new`, then what only `old` has."""
+    lines = []
+    for key in [*new, *(key for key in old if key not in new)]:
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            lines += differences(before, after, f"{prefix}.{key}")
+        elif before != after:
+            lines.append(f"{prefix}.{key}: {before} -> {after}")
+    return lines
+
+
+def list_sets(params_path):
+    """One line a set, the one in use marked."""
+    current = read_file(params_path).get(SECTION)
+    width = max(map(len, set_names()), default=0)
+    return [
+        f"{'*' if read_train(SETS / f'{name}.yaml') == current else ' '} {name:{width}}  {description(SETS / f'{name}.yaml')}"
+        for name in set_names()
+    ]
+
+
+@click.command()
+@click.option("--params", default=PARAMS, show_default=True, metavar="FILE", help="The file to look at.")
+def sets(params):
+    """List the named sets of parameters, a line each; the one in use is marked."""
+    click.echo("\n".join(list_sets(params)))
+
+
+@click.command()
+@click.argument("name")
+@click.option("--params", default=PARAMS, show_default=True, metavar="FILE", help="The file to change.")
+def use(name, params):
+    """Put the set NAME, a file of sets/ without its .yaml, into params.yaml, and print every value that changed."""
+    changed = use_set(name, params)
+    click.echo("\n".join(changed or [f"{params} holds the set {name} already"]))

@@ -1,0 +1,1 @@
+"""Getting MNIST: sources, downloads, archives, and the IDX format."""

@@ -1,0 +1,32 @@
+"""The sections `judge` and `evaluate` of params.yaml. Importing this imports no TensorFlow."""
+
+from pydantic import Field
+
+from gan.params import Section
+
+
+class ClassifierParams(Section):
+    """How a digit classifier is trained."""
+
+    seed: int = Field(ge=0, le=10**6)
+    epochs: int = Field(ge=1, le=100)
+    batch_size: int = Field(ge=2, le=4096)
+    learning_rate: float = Field(gt=0, le=1)
+
+
+class JudgeParams(Section):
+    """Everything that the judge and the real-data floor depend on, besides the data and the code."""
+
+    classifier: ClassifierParams
+    sample_count: int = Field(ge=100, le=10**5)
+    neighbours: int = Field(ge=1, le=50)
+    shuffle_seed: int = Field(ge=0, le=10**6)
+    threads: int = Field(ge=1, le=256)
+
+
+class EvaluateParams(Section):
+    """What the evaluation of a generator depends on, besides the judge, the data and the code."""
+
+    seed: int = Field(ge=0, le=10**6)
+    classification_accuracy_score: bool
+    threads: int = Field(ge=1, le=256)

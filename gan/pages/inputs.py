@@ -1,0 +1,120 @@
+"""Reading what the report shows; a file that is missing, damaged or something else is one clear DataError."""
+
+import base64
+import csv
+import io
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from gan.errors import DataError
+
+
+def read_table(path, *, columns):
+    """Read the CSV file at `path`: column name -> float64 [rows]. Steps are whole numbers and increase.
+
+    Raises DataError when the file is missing or empty, lacks one of `columns`, or holds anything but finite numbers.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            header, *rows = csv.reader(file, strict=True)
+        table = np.array(rows, np.float64).reshape(len(rows), len(header))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; `dvc repro` makes it") from None
+    except (ValueError, csv.Error) as error:
+        raise DataError(f"{path}: not a table of numbers under a header: {_one_line(error)}") from None
+    missing = [name for name in columns if name not in header]
+    if missing:
+        raise DataError(f"{path}: column {missing[0]!r} is missing; expected {', '.join(columns)}, got {', '.join(header)}")
+    if len(rows) == 0 or not np.isfinite(table).all():
+        raise DataError(
+            f"{path}: expected rows of finite numbers, got {len(rows)} rows with {(~np.isfinite(table)).sum()} that are not"
+        )
+    steps = table[:, header.index("step")]
+    if (steps != np.rint(steps)).any() or (np.diff(steps) <= 0).any():
+        raise DataError(f"{path}: expected whole steps that increase")
+    return dict(zip(header, table.T, strict=True))
+
+
+def read_metrics(path):
+    """Read the JSON file at `path`: an object of finite numbers, else DataError."""
+    metrics = _read_json(path)
+    if not _is_numbers(metrics):
+        raise DataError(f"{path}: expected an object of finite numbers")
+    return metrics
+
+
+def read_floor(path):
+    """Read the metrics of real digits at `path`: name of a set of real digits -> its metrics, finite numbers; else DataError."""
+    return _read_groups(path)
+
+
+def read_tail_mean(path):
+    """Read (G loss, D loss, D accuracy in percent), means over the end of training, from training's metrics at `path`."""
+    names = ("g_loss", "d_loss", "d_accuracy_percent")
+    tail_mean = _read_groups(path).get("tail_mean", {})
+    if not tail_mean.keys() >= set(names):
+        raise DataError(f"{path}: expected tail_mean with {', '.join(names)}")
+    return tuple(tail_mean[name] for name in names)
+
+
+def read_picture(path, *, scale):
+    """Read the gray PNG at `path`, undo its enlargement by the whole factor `scale`, and return it as a `data:` URI.
+
+    A page enlarges pixels as well as a file does, and the URIs are half the size. Raises DataError for anything but such a PNG.
+    """
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            image.load()
+            pixels = np.asarray(image)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; `dvc repro` makes it") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: not a readable PNG: {_one_line(error)}") from None
+    small = pixels[::scale, ::scale]
+    if pixels.ndim != 2 or not np.array_equal(
+        small.repeat(scale, 0).repeat(scale, 1)[: pixels.shape[0], : pixels.shape[1]], pixels
+    ):
+        raise DataError(
+            f"{path}: expected a gray picture of {scale} x {scale} squares, got another; `dvc repro gallery` makes it"
+        )
+    buffer = io.BytesIO()
+    Image.fromarray(small).save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def snapshot_paths(folder):
+    """The snapshots' grids in `folder`: [(step, path)], by step; DataError when there is none."""
+    matches = ((re.fullmatch(r"img-(\d+)\.png", path.name), path) for path in Path(folder).glob("img-*.png"))
+    found = sorted((int(match[1]), path) for match, path in matches if match)
+    if not found:
+        raise DataError(f"{folder}: no file img-<step>.png; `dvc repro gallery` makes them")
+    return found
+
+
+def _read_json(path):
+    try:
+        return json.loads(Path(path).read_bytes())
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; `dvc repro` makes it") from None
+    except ValueError as error:
+        raise DataError(f"{path}: not valid JSON: {_one_line(error)}") from None
+
+
+def _read_groups(path):
+    groups = _read_json(path)
+    if not isinstance(groups, dict) or not all(map(_is_numbers, groups.values())):
+        raise DataError(f"{path}: expected an object of objects of finite numbers")
+    return groups
+
+
+def _is_numbers(value):
+    return isinstance(value, dict) and all(type(item) in (int, float) and math.isfinite(item) for item in value.values())
+
+
+def _one_line(error):
+    return " ".join(str(error).split())

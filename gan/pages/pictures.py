@@ -1,0 +1,85 @@
+"""What people look at: a grid of digits for each snapshot, a larger one of the trained generator, an animation of the run.
+
+The animation is an APNG. It keeps all 256 grays exactly, as a GIF would, in a quarter of the bytes at three pixels a pixel
+(deflate packs repeated pixels better than LZW), and every browser since 2020 plays it.
+"""
+
+import zipfile
+import zlib
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from gan.errors import DataError
+from gan.generators import inputs_of
+from gan.images import CLASSES, tile, to_uint8
+
+_CAPTION_HEIGHT = 0.09  # of the width of the grid: a line of text that can be read wherever the digits can
+_CAPTION_GRAY = 255
+
+
+def read_snapshots(path):
+    """Read a run's snapshots: (steps int64 [k], strictly increasing from 0 or more; images uint8 [k, n, h, w, 1]).
+
+    Raises DataError when the file is missing, damaged, or holds anything else.
+    """
+    try:
+        with open(path, "rb") as file, np.load(file) as archive:
+            steps, images = archive["steps"], archive["images"]
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; `dvc repro` makes it") from None
+    except (ValueError, KeyError, EOFError, OSError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: not a readable archive of snapshots: {' '.join(str(error).split())}") from None
+    if steps.dtype != np.int64 or steps.ndim != 1 or len(steps) == 0:
+        raise DataError(f"{path}: expected steps int64 [k] with k > 0, got {steps.dtype} {list(steps.shape)}")
+    if images.dtype != np.uint8 or images.ndim != 5 or images.shape[-1] != 1 or images.size == 0:
+        raise DataError(f"{path}: expected images uint8 [k, n, h, w, 1], got {images.dtype} {list(images.shape)}")
+    if len(steps) != len(images):
+        raise DataError(f"{path}: expected a step for each of {len(images)} snapshots, got {len(steps)}")
+    if steps[0] < 0 or (np.diff(steps) <= 0).any():
+        raise DataError(f"{path}: expected steps that increase from 0 or more, got {steps.tolist()}")
+    return steps, images
+
+
+def grid(images, *, columns, scale):
+    """Tile images uint8 [n, h, w, 1] and make each pixel a square of `scale`: uint8 [rows * h * scale, columns * w * scale]."""
+    return tile(images, columns=columns).repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def write_png(path, pixels):
+    """Write gray pixels uint8 [h, w] as a PNG that holds nothing else."""
+    Image.fromarray(pixels).save(path, "PNG")
+
+
+def write_animation(path, grids, steps, *, frame_milliseconds, last_milliseconds):
+    """Write grids uint8 [h, w], one a step, as an endless APNG, the step written below each; the last frame stays longer."""
+    frames = [_with_caption(pixels, f"step {step}") for pixels, step in zip(grids, steps, strict=True)]
+    durations = [frame_milliseconds] * (len(frames) - 1) + [last_milliseconds]
+    frames[0].save(path, "PNG", save_all=True, append_images=frames[1:], duration=durations, loop=0)
+
+
+def sample(generator, *, rows, columns, seed):
+    """Draw a grid's images from a generator: uint8 [n, h, w, 1].
+
+    A generator with an input named "labels" (int32 [n]) gives a row for each of the ten digits, whatever `rows` says; any other
+    gives `rows` rows. Latents are standard normal, from `seed` alone. Raises DataError for inputs or images of another kind.
+    """
+    inputs = inputs_of(generator)
+    count = (CLASSES if inputs.conditional else rows) * columns
+    latents = np.random.default_rng(seed).standard_normal((count, inputs.latent_dim), np.float32)
+    labels = np.repeat(np.arange(CLASSES, dtype=np.int32), columns) if inputs.conditional else None
+    images = np.asarray(generator(inputs.arrange(latents, labels), training=False))
+    if images.ndim != 4 or images.shape[-1] != 1 or not np.isfinite(images).all():
+        raise DataError(f"expected finite images [n, h, w, 1] from the generator, got {images.dtype} {list(images.shape)}")
+    return to_uint8(images)
+
+
+def _with_caption(pixels, text):
+    height, width = pixels.shape
+    band = max(12, round(width * _CAPTION_HEIGHT))
+    frame = Image.new("L", (width, height + band))
+    frame.paste(Image.fromarray(pixels))
+    # the font that comes with Pillow: one from the system would make the bytes depend on the machine
+    font = ImageFont.load_default(band * 0.7)
+    ImageDraw.Draw(frame).text((band * 0.3, height + band / 2), text, fill=_CAPTION_GRAY, font=font, anchor="lm")
+    return frame

@@ -1,0 +1,140 @@
+"""Checkpoints in a scratch folder: written whole, verified when read, replaced when damaged, used by one process at a time.
+
+The folder's name is the run's key, a hash of everything that its result depends on.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+
+from gan.errors import UserError
+from gan.files import write_bytes
+
+_KEPT = 2
+
+
+def run_key(params, pixels, labels, *, code_files):
+    """A hash of all that the result depends on: parameters, data, this project's code, libraries and the kind of machine.
+
+    params: TrainParams; pixels: uint8 [n, 28, 28, 1]; labels: uint8 [n] or None; code_files: path of every file of this project
+    that training runs, by its name.
+    """
+    everything = {
+        "params": params.model_dump(),
+        "images": hashlib.sha256(pixels).hexdigest(),
+        "labels": None if labels is None else hashlib.sha256(labels).hexdigest(),
+        "code": {name: Path(path).read_text(encoding="utf-8") for name, path in code_files.items()},
+        "libraries": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")},
+        "machine": [platform.system(), platform.machine(), cpu_model()],
+    }
+    return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def cpu_model():
+    """The processor's name and instruction sets: different ones round differently."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
+
+
+class Scratch:
+    """The folder of one training run; `key` identifies everything that its result depends on.
+
+    Use it as a context manager: it is locked against other processes until the block ends or the process dies, however it dies.
+    Raises UserError when another process still holds it after `wait_seconds`.
+    """
+
+    def __init__(self, parent, key, *, wait_seconds=20.0, log=print):
+        self.folder = Path(parent) / key
+        self._wait_seconds = wait_seconds
+        self._log = log
+
+    def __enter__(self):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = open(self.folder.parent / f"{self.folder.name}.lock", "a+")  # noqa: SIM115 (held until __exit__)
+        deadline = time.monotonic() + self._wait_seconds
+        waiting = False
+        while not self._try_lock():
+            if time.monotonic() > deadline:
+                holder = self._holder()
+                self._lock.close()
+                raise UserError(f"this very training is already running in process {holder}; wait for it or stop it")
+            if not waiting:
+                self._log(f"waiting up to {self._wait_seconds:.0f} s for process {self._holder()}, which runs this very training")
+            waiting = True
+            time.sleep(0.1)
+        for unfinished in self.folder.glob(".checkpoint-*"):  # of a process that was killed while writing
+            unfinished.unlink()
+        self._lock.truncate(0)
+        self._lock.write(str(os.getpid()))
+        self._lock.flush()
+        return self
+
+    def __exit__(self, *_):
+        self._lock.close()
+
+    def save(self, step, arrays):
+        """Write the checkpoint of `step`: `arrays` name -> ndarray. The newest two are kept, in case the last turns out damaged.
+
+        Returns whether it is on the disk. A full disk is no reason to stop training: the failed write is logged and leaves the
+        older checkpoints as they are.
+        """
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)
+        content = buffer.getvalue()
+        try:
+            write_bytes(self._path(step), hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+        except OSError as error:
+            self._log(f"no checkpoint at step {step}: {error.strerror}; training goes on")
+            return False
+        for old in self._paths()[:-_KEPT]:
+            old.unlink(missing_ok=True)
+        return True
+
+    def load(self):
+        """The newest checkpoint that is whole, as a dict of arrays, or None. Damaged ones are logged and deleted."""
+        for path in reversed(self._paths()):
+            try:
+                digest, content = path.read_bytes().split(b"\n", 1)
+                if hashlib.sha256(content).hexdigest().encode() != digest:
+                    raise ValueError("its checksum does not match")
+                with np.load(io.BytesIO(content)) as archive:
+                    return dict(archive)
+            except (OSError, ValueError) as error:
+                self._log(f"checkpoint {path.name} is damaged ({error}); ignored")
+                with contextlib.suppress(OSError):
+                    path.unlink()
+        return None
+
+    def remove(self):
+        """Delete the folder: the run is finished."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _paths(self):
+        return sorted(self.folder.glob("checkpoint-*.npz"))
+
+    def _path(self, step):
+        return self.folder / f"checkpoint-{step:09d}.npz"
+
+    def _try_lock(self):
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _holder(self):
+        self._lock.seek(0)
+        return self._lock.read() or "?"

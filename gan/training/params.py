@@ -1,0 +1,101 @@
+"""The sections `train` and `runtime` of params.yaml. Importing this imports no TensorFlow."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from gan.params import Section
+
+Width = Annotated[int, Field(ge=1, le=8192)]
+
+
+class AdamParams(Section):
+    """One network's Adam (Kingma & Ba 2015, arXiv 1412.6980)."""
+
+    learning_rate: float = Field(gt=0, le=1)  # the highest of the schedule
+    beta_1: float = Field(ge=0, lt=1)
+    beta_2: float = Field(ge=0, lt=1)
+    epsilon: float = Field(gt=0, le=1)
+    update_clip: float = Field(ge=0, le=1000)  # in learning rates (`gan.training.adam`); 0 for none
+
+
+class TrainParams(Section):
+    """Everything that the result of training depends on, besides the images, the labels and the code."""
+
+    seed: int = Field(ge=0, le=10**6)  # of weights, latents and batches
+    steps: int = Field(ge=1, le=10**7)  # updates of the generator
+    batch_size: int = Field(ge=1, le=4096)  # images an update
+    network: Literal["dense", "conv"]  # `gan.training.networks`, as are the units
+    conditional: bool  # whether both networks are told the digit
+    clusters: int = Field(ge=0, le=1000)  # of the training images, in the place of labels (`gan.training.clusters`); 0 for none
+    latent_dim: int = Field(ge=1, le=4096)
+    generator_units: list[Width] = Field(min_length=1, max_length=8)
+    discriminator_units: list[Width] = Field(min_length=1, max_length=8)
+    leaky_slope: float = Field(ge=0, lt=1)
+    loss: Literal["non_saturating", "hinge", "relativistic"]  # `gan.training.losses`
+    # "split": a discriminator update on real images, another on fakes, then the generator's, as in the lecture.
+    # "alternating": one discriminator update on both, then the generator's through the new discriminator (arXiv 1406.2661,
+    # algorithm 1). "simultaneous": both from the same weights and the same fakes (Mescheder et al. 2017, arXiv 1705.10461).
+    update_order: Literal["split", "alternating", "simultaneous"]
+    r1_gamma: float = Field(ge=0, le=1000)  # of the penalty on real images (`gan.training.losses`); 0 for none
+    r2_gamma: float = Field(ge=0, le=1000)  # of the penalty on fakes; 0 for none
+    # the penalties are applied only so often, that many times as strongly (Karras et al. 2020, arXiv 1912.04958, section 3.1)
+    penalty_every_steps: int = Field(ge=1, le=1000)
+    generator_adam: AdamParams
+    discriminator_adam: AdamParams
+    warm_up_steps: int = Field(ge=0, le=10**6)  # `gan.training.schedules`, as are the two shares
+    constant_rate_share: float = Field(ge=0, le=1)
+    final_rate_share: float = Field(ge=0, le=1)
+    # of the average of the generator's weights that is kept as the result (Yazici et al. 2019, arXiv 1806.04498); 0 for none
+    ema_decay: float = Field(ge=0, lt=1)
+    # of the layers alone, on float32 weights (Micikevicius et al. 2018, arXiv 1710.03740)
+    compute_precision: Literal["float32", "bfloat16"]
+    # "xla" fuses a block of steps into one program. "graph" leaves the operations to TensorFlow's own kernels, which on a CPU are
+    # the ones that have fast convolutions: 33 steps/s against 0.4 (docs/recipes.md).
+    compiler: Literal["xla", "graph"]
+    log_every_steps: int = Field(ge=1, le=10**6)  # a console line and a snapshot each
+    trajectory_points: int = Field(ge=1, le=100)  # how many generators are kept over training
+    # fixed, so that no result depends on how many cores a machine has; in a "graph" each computes a part of every batch, so that
+    # their number changes the bytes
+    threads: int = Field(ge=1, le=256)
+
+    @property
+    def threads_an_operation(self):
+        """How many of the threads one operation uses: all in a program of XLA's; in a graph each has its own part of a batch."""
+        return self.threads if self.compiler == "xla" else 1
+
+    @model_validator(mode="after")
+    def _combinations_make_sense(self):
+        counts = len(self.generator_units), len(self.discriminator_units)
+        if self.network == "conv" and counts != (2, 3):
+            raise ValueError(
+                "network = 'conv' needs generator_units of 2 numbers (channels at 7 x 7 and at 14 x 14) and discriminator_units "
+                f"of 3 (channels at 14 x 14 and at 7 x 7, width of the dense layer), got {counts[0]} and {counts[1]}"
+            )
+        if self.clusters == 1 or (self.clusters and self.conditional):
+            raise ValueError(
+                f"clusters = {self.clusters} with conditional = {self.conditional}: clusters stand in for labels that networks "
+                "are not given; choose clusters = 0, or at least 2 with conditional = false"
+            )
+        if self.loss == "relativistic" and self.update_order == "split":
+            raise ValueError(
+                "loss = 'relativistic' compares real images with fakes, which update_order = 'split' never shows together; "
+                "choose 'alternating' or 'simultaneous'"
+            )
+        if self.constant_rate_share == 1 and self.final_rate_share != 1:
+            raise ValueError(
+                f"final_rate_share = {self.final_rate_share} is never reached with constant_rate_share = 1; set it to 1, or "
+                "constant_rate_share below 1"
+            )
+        if self.warm_up_steps > self.constant_rate_share * self.steps:
+            raise ValueError(
+                f"warm_up_steps = {self.warm_up_steps} reaches into the decay of the rate, which begins after "
+                f"{self.constant_rate_share} of {self.steps} steps; shorten it or raise constant_rate_share"
+            )
+        return self
+
+
+class RuntimeParams(Section):
+    """What changes how training runs but not one bit of its result; no stage declares it to DVC."""
+
+    checkpoint_every_seconds: float = Field(gt=0, le=3600)

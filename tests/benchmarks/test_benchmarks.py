@@ -1,0 +1,151 @@
+"""The arithmetic of the benchmarks: FLOP count, statistics and tables; nothing is trained or timed here."""
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import engine_bytes, parity, pipeline, seeds, train_speed
+from gan.lecture import PUBLISHED_LOG
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = ("train_speed", "parity", "pipeline", "engine_bytes", "seeds")
+
+
+def result(name, speeds, label="x"):
+    return train_speed.Result(name, label, speeds, 500_000_000, 3.21)
+
+
+def test_step_flops_by_hand():
+    # multiply-adds of one image: discriminator 784*128 + 128*1 = 100,480, generator 100*128 + 128*128 + 128*784 = 129,536
+    # two discriminator updates, each forward, weight gradients (all 100,480) and the hidden gradient (128): 402,176
+    # generator forward twice and its weight gradients: 3 * 129,536; its hidden gradients: 129,536 - 12,800 = 116,736
+    # in the generator's update the discriminator forward and back to the images: 2 * 100,480 = 200,960
+    by_hand = 402_176 + 3 * 129_536 + 116_736 + 200_960
+    assert sum(flops for _, flops in train_speed.step_products()) == 2 * 300 * by_hand == 665_088_000
+
+
+def test_report_relates_everything_to_the_engine_and_the_peak():
+    products = [("everything", 2 * 10**9)]
+    peak = 100e9 / train_speed.PEAK_FLOPS  # products a second that make 100 GFLOP/s
+    results = [result("peak", [peak]), result("ours", [25, 20, 30], "us"), result("numpy", [5, 6, 4.5], "np")]
+    text = train_speed.report(results, products, rounds=3, seconds=1)
+    assert "Peak: 100 GFLOP/s in float32, so at best 50 steps/s." in text
+    assert "| np | 5.0 (4.5-6.0) | 0.20 | 10% | 0.50 GB | 3.2 s |" in text
+    assert "| us | 25.0 (20.0-30.0) | 1.00 | 50% | 0.50 GB | 3.2 s |" in text
+    assert text.index("| np |") < text.index("| us |")
+
+
+def test_largest_differences_are_relative_for_losses_and_absolute_for_accuracies():
+    assert train_speed.largest_differences([(1.0, 2.2, 90.0), (2.0, 1.0, 80.0)], [(1.0, 2.0, 91.0), (2.0, 1.0, 83.0)]) == (
+        pytest.approx(0.1),
+        3.0,
+    )
+
+
+def test_a_check_with_nan_fails():
+    class Child:
+        def __init__(self, losses):
+            self.losses = losses
+
+        def ask(self, do, **details):
+            return {"losses": self.losses}
+
+    good, bad = [[1.0, 1.0, 50.0]], [[math.nan, 1.0, 50.0]]
+    children = {"ours": Child(good), "numpy": Child(good), "jax": Child(bad), "products": Child(None)}
+    assert [failure.split(":")[0] for failure in train_speed.check(children)] == ["jax"]
+
+
+def test_prediction_z_by_hand():
+    # 1, 2, 3: mean 2, standard deviation 1; one more draw deviates by sqrt(1 + 1/3) = 1.1547
+    assert parity.prediction_z(4, [1, 2, 3]) == pytest.approx(2 / 1.1547, rel=1e-4)
+    assert parity.prediction_z(100.0, [100.0, 100.0]) == 0
+    assert parity.prediction_z(99.0, [100.0, 100.0]) == -math.inf
+
+
+def test_parity_report_marks_what_lies_outside():
+    near = [[list(figures) for figures in history(shift)] for shift in (-0.05, 0.05, 0.0)]
+    assert "0 of 30 figures" in parity.report([h[:500] for h in near])
+    far = [[[g + 5, d, a] for g, d, a in h] for h in near]
+    assert "20 of 60 figures" in parity.report(far)  # all nineteen lines and the tail's mean
+
+
+def history(shift):
+    rows = [(0.0, 0.0, 0.0)] * 5001
+    for step, figures in PUBLISHED_LOG.items():
+        rows[step] = tuple(figure + shift for figure in figures)
+    return rows
+
+
+def test_published_tail_is_the_one_of_the_lecture():
+    label, published, _ = list(parity.comparisons([history(0), history(1)], 5001))[-1]
+    assert label == "mean of 4600-5000"
+    assert published == pytest.approx([4.289, 0.223, 91.7], abs=0.05)
+
+
+def test_pipeline_notes_of_a_process(tmp_path):
+    assert pipeline.parse_log("imports 0.25\nprocess -m stages.x 100.5 103.0\n") == (100.5, 2.5, 0.25)
+    environment = pipeline.stage_environment(tmp_path)
+    program = "import time; began = time.time(); import colorsys, wave; print(time.time() - began)"
+    done = subprocess.run(["python", "-c", program], env=environment, capture_output=True, text=True, check=True)
+    (path,) = (tmp_path / "log").iterdir()
+    _, seconds, imports = pipeline.parse_log(path.read_text())
+    assert float(done.stdout) <= imports + 0.01 < seconds + 0.01
+
+
+def test_tables_of_pipeline():
+    stages = {"fetch": {"wall": 3.0, "process": 2.0, "imports": 0.5}, "train": {"wall": 7.0, "process": 6.0, "imports": 2.0}}
+    text = pipeline.stage_table(stages, 10.0, 4.0)
+    assert "| fetch | 3.0 s | 2.0 s | 1.0 s | 0.5 s | 1.5 s |" in text
+    assert "| all | 10.0 s | 8.0 s | 2.0 s | 2.5 s | 5.5 s |" in text
+    assert "4.0 s, 40% of all" in text
+    assert "| x | 2.0 s | 1.0-9.0 s |" in pipeline.idle_table({"x": [1, 2, 9]})
+
+
+def test_engine_bytes_compares_digests_and_speeds_round_by_round():
+    def rounds(*pairs):
+        return [{"sha256": digit * 64, "steps_per_second": speed} for digit, speed in pairs]
+
+    same, other, unsteady = rounds(("a", 10), ("a", 30)), rounds(("b", 9), ("b", 15)), rounds(("a", 10), ("d", 30))
+    text = engine_bytes.table({"shipped": same, "other": other, "unsteady": unsteady}, 5)
+    assert "| shipped | `aaaaaaaaaaaa` | yes | 20 | 1.00 |" in text
+    assert "| other | `bbbbbbbbbbbb` | no | 12 | 0.70 |" in text
+    assert "| unsteady | `aaaaaaaaaaaa`, `dddddddddddd` | no | 20 | 1.00 |" in text
+
+
+def test_real_process_speaks_the_protocol(tmp_path):
+    images = tmp_path / "images"
+    images.write_bytes(bytes(16) + os.urandom(400 * 784))
+    child = train_speed.Child(train_speed.PEERS["numpy"], sys.executable, images)
+    try:
+        assert child.start_seconds > 0
+        assert child.ask("run", seconds=0.05, steps_a_look=1)["steps"] > 0
+        assert child.result("numpy", [1.0]).peak_bytes > 10**7
+    finally:
+        child.end()
+
+
+def test_seeds_show_a_difference_beyond_twice_the_larger_deviation():
+    metrics = {name: 1.0 for name in seeds.SHOWN if name != "classification_accuracy_percent"}
+    noise = {f"{name}_std": 0.25 for name in metrics}
+    results = [{"seed": seed, "train_seconds": 9.6, **metrics, **noise, "fid": 4.0 + seed} for seed in (0, 2)]
+    floor = {"train_halves": {**metrics, "fid": 0.5}, "test": metrics}
+    text = seeds.summary(results, floor)
+    # of 4 and 6, mean 5 and deviation 1.414; 2 sqrt(2) times that is 4. Where all seeds agree the noise of drawing decides
+    assert "| FID | 0.500 | 1.000 | 5.000 | 1.414 | 0.250 | 4.000 |" in text
+    assert "| KID | 1.000 | 1.000 | 1.000 | 0.000 | 0.250 | 0.707 |" in text
+    assert "accuracy" not in text
+    assert "| 2 | 10 | 12.0 | 6.000 |" in seeds.seed_table(results, floor)
+    assert "| FID | 0.500 | 1.000 | 4.000 |  | 0.250 |  |" in seeds.summary(results[:1], floor)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help(script):
+    done = subprocess.run(
+        [sys.executable, f"benchmarks/{script}.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert "Markdown" in done.stdout or "Prints" in done.stdout or "prints" in done.stdout

@@ -1,0 +1,110 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gan.params import parse_section, read_file
+from gan.training.params import TrainParams
+
+ROOT = Path(__file__).resolve().parents[2]
+BEFORE = "fetch:\n  url: somewhere   # a comment\n\n# about training\n"
+AFTER = "\n# about the rest\nevaluate:\n  seed: 0\n"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "sets", tmp_path / "sets")
+    text = (ROOT / "sets/lecture.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(BEFORE + text[text.index("train:") :] + AFTER)
+    return tmp_path
+
+
+def command(folder, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "commands", *arguments],
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "sets").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_set_is_whole_and_says_what_it_is_for(path):
+    from commands.sets import description, read_train
+
+    parse_section(read_train(path), "train", TrainParams)
+    assert len(description(path)) > 20
+
+
+def test_the_lectures_set_is_the_default():
+    params = ROOT / "params.yaml"
+    assert read_file(params)["train"] == read_file(ROOT / "sets/lecture.yaml")["train"]
+
+
+def test_switching_replaces_the_section_alone_and_says_what_changed(folder):
+    original = (folder / "params.yaml").read_text()
+    done = command(folder, "use", "conditional-60s")
+    assert done.returncode == 0, done.stderr
+    assert "train.network: dense -> conv" in done.stdout.splitlines()
+    assert "train.generator_adam.beta_1: 0.9 -> 0.0" in done.stdout.splitlines()
+    assert "threads" not in done.stdout
+    text = (folder / "params.yaml").read_text()
+    assert text.startswith(BEFORE) and text.endswith(AFTER)
+    assert read_file("params.yaml")["train"] == read_file("sets/conditional-60s.yaml")["train"]
+    command(folder, "use", "lecture")
+    assert (folder / "params.yaml").read_text() == original
+
+
+def test_a_section_at_the_end_of_the_file_is_replaced_as_well(folder):
+    from commands.sets import use_set
+
+    (folder / "params.yaml").write_text("a:\n  b: 1\ntrain:\n  steps: 3\n")
+    changed = use_set("lecture", "params.yaml")
+    assert changed[1] == "train.steps: 3 -> 5001"
+    assert read_file("params.yaml") == {"a": {"b": 1}, "train": read_file("sets/lecture.yaml")["train"]}
+
+
+def test_a_file_more_is_a_set_more(folder):
+    mine = (folder / "sets/lecture.yaml").read_text().replace("steps: 5001", "steps: 51")
+    (folder / "sets/mine.yaml").write_text("# Mine.\n" + mine)
+    listed = command(folder, "sets").stdout.splitlines()
+    assert [line for line in listed if "mine" in line.split()[0]][0].endswith("Mine.")
+    assert [line.split()[1] for line in listed if line.startswith("*")] == ["lecture"]
+    assert command(folder, "use", "mine").stdout == "train.steps: 5001 -> 51\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train:\n  steps: 3\n", "sets/mine.yaml: train.seed is missing"),
+        ("judge:\n  a: 1\n", "sets/mine.yaml: expected the section 'train' alone, got judge"),
+        ("train: [\n", "sets/mine.yaml: not valid YAML"),
+    ],
+)
+def test_a_broken_set_changes_nothing(folder, text, message):
+    (folder / "sets/mine.yaml").write_text(text)
+    before = (folder / "params.yaml").read_bytes()
+    done = command(folder, "use", "mine")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"gan: {message}")
+    assert len(done.stderr.splitlines()) == 1
+    assert (folder / "params.yaml").read_bytes() == before
+
+
+def test_an_unknown_set_names_the_known_ones(folder):
+    done = command(folder, "use", "lectur")
+    assert done.returncode == 1
+    assert "there is no set 'lectur' in sets/; choose from conditional-350s, conditional-60s" in done.stderr
+
+
+def test_the_lectures_set_alone_counts_as_published():
+    from commands.sets import read_train
+    from gan.lecture import is_published
+
+    lecture = read_train(ROOT / "sets/lecture.yaml")
+    published = [path.stem for path in (ROOT / "sets").glob("*.yaml") if is_published(read_train(path), lecture)]
+    assert published == ["lecture"]

@@ -1,0 +1,188 @@
+"""Ends that nobody wishes for: cancellation, signals, time limits, kill -9, two runs at once, a server that dies."""
+
+import json
+import os
+import signal
+import sys
+import time
+
+import pytest
+
+from tests.helpers.toy_project import Runs, make_project, run_id, server_in, server_url, wait_for
+
+pytestmark = pytest.mark.slow
+SLOW = ("--set", "train.steps=600", "--set", "train.delay_seconds=0.1")  # a minute, if nobody stops it
+FAST_AGAIN = "train.delay_seconds=0.1"
+
+
+@pytest.fixture
+def project(tmp_path):
+    return make_project(tmp_path, ran=True, api_url=server_url())
+
+
+@pytest.fixture
+def runs():
+    return Runs(server_url())
+
+
+def start_training(project, *arguments):
+    """Start a slow run and return it once its training is under way."""
+    flow = project.start(*SLOW, *arguments)
+    wait_for(lambda: "step 3/600" in project.log() or flow.poll() is not None, 60, "training")
+    assert flow.poll() is None, project.log()
+    return flow
+
+
+def require_clean_end(project):
+    """No process is left, the trainer has saved, and what it had made before is there again."""
+    wait_for(lambda: not project.processes(), 15, "the end of all processes")
+    assert saved_step(project) >= 3
+    assert (project.root / "data/model/weights.txt").read_text() == "0 3"
+    assert project.git("diff", "--stat", "--", "dvc.lock") == ""
+
+
+def saved_step(project):
+    return max(json.loads(file.read_text())["step"] for file in (project.root / ".scratch").glob("train-*.json"))
+
+
+def resume(project):
+    """Start again, see that it goes on where it stopped, and end it."""
+    step = saved_step(project)
+    flow = project.start(log="resumed.log")
+    try:
+        wait_for(lambda: f"resumed at step {step}" in project.log("resumed.log"), 60, "going on")
+    finally:
+        flow.send_signal(signal.SIGINT)
+        flow.wait(30)
+    return project.log("resumed.log")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_everything_within_seconds_and_the_next_run_resumes(project, runs, number):
+    flow = start_training(project)
+    sent = time.monotonic()
+    flow.send_signal(number)
+    assert flow.wait(20) == 130
+    assert time.monotonic() - sent < 15
+    require_clean_end(project)
+    found = run_id(project.log())
+    assert "saved at step" in project.log()
+    assert runs.state(found) == ("CANCELLED", "Cancelled")
+    assert runs.tasks(found)["train"] == "Cancelled"
+    resume(project)
+
+
+def test_a_time_limit_cancels_the_run(project, runs):
+    flow = project.start(*SLOW, "--set", "flow.timeout_seconds=6")
+    assert flow.wait(60) == 130
+    require_clean_end(project)
+    assert runs.state(run_id(project.log())) == ("CANCELLED", "Cancelled")
+    assert "timeout_seconds are over" in project.log()
+
+
+def test_a_trainer_that_does_not_listen_is_killed_after_the_grace_period(project):
+    source = (project.root / "toy.py").read_text()
+    (project.root / "toy.py").write_text(source.replace("stop.append(1)", "print('no', flush=True)"))
+    flow = start_training(project, "--set", "flow.grace_seconds=2")
+    flow.send_signal(signal.SIGINT)
+    assert flow.wait(30) == 130
+    wait_for(lambda: not project.processes(), 5, "the end of all processes")
+    assert (project.root / "data/model/weights.txt").read_text() == "0 3"
+
+
+def test_a_killed_flow_leaves_no_process_and_the_next_run_notices(project, runs):
+    flow = start_training(project)
+    flow.kill()
+    flow.wait()
+    wait_for(lambda: not project.processes(), 15, "the end of all processes")
+    killed = run_id(project.log())
+    assert runs.state(killed)[0] == "RUNNING"
+    log = resume(project)
+    assert "was killed; this one goes on from there" in log
+    assert runs.state(killed) == ("CRASHED", "Crashed")
+
+
+def test_a_killed_isolated_run_leaves_no_worktree_behind(project):
+    flow = start_training(project, "--isolated")
+    flow.kill()
+    flow.wait()
+    wait_for(lambda: not project.processes(), 15, "the end of all processes")
+    assert len(project.git("worktree", "list").splitlines()) == 2
+    step = saved_step(project)
+    done = project.pipeline(
+        "--isolated", "--set", "train.steps=600", "--set", FAST_AGAIN, "--set", "flow.timeout_seconds=8", check=False
+    )
+    assert f"resumed at step {step}" in done.stderr
+    assert "removed its worktree" in done.stderr
+    assert len(project.git("worktree", "list").splitlines()) == 1
+
+
+def test_a_second_run_waits_or_is_skipped(project, runs):
+    first = start_training(project)
+    skipped = project.pipeline("--set", "flow.overlap=skip", "--isolated")
+    assert skipped.stdout.startswith("Skipped: skipped: another run (")
+    waiting = project.start("--set", "train.steps=3", "--isolated", log="second.log")
+    wait_for(lambda: "waiting: another run (" in project.log("second.log"), 30, "waiting")
+    first.send_signal(signal.SIGINT)
+    first.wait(20)
+    assert waiting.wait(60) == 0
+    assert runs.state(run_id(project.log("second.log")))[0] == "COMPLETED"
+
+
+def test_a_persons_repro_is_waited_for_or_the_run_skipped(project):
+    import subprocess
+
+    project.set("steps: 3", "steps: 600")
+    project.set("delay_seconds: 0.0", "delay_seconds: 0.02")
+    person = subprocess.Popen(
+        ["dvc", "repro"], cwd=project.root, env=project.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    wait_for(lambda: (project.root / ".dvc/tmp/rwlock").exists() and "toy.py train" in " ".join(project.processes()), 30, "repro")
+    skipped = project.pipeline("--set", "flow.overlap=skip", "--isolated")
+    assert skipped.stdout.startswith("Skipped: skipped: dvc repro (PID ")
+    done = project.pipeline()
+    assert "waiting: dvc repro (PID" in done.stderr
+    assert done.stdout.strip() == "Cached: nothing changed"
+    output, _ = person.communicate(timeout=30)
+    assert person.returncode == 0, output
+
+
+def test_the_server_dying_in_the_middle_loses_nothing(tmp_path):
+    home = tmp_path / "server"
+    home.mkdir()
+    with server_in(home) as (url, server):
+        project = make_project(tmp_path, ran=True, api_url=url)
+        project.environment["PREFECT_CLIENT_MAX_RETRIES"] = "1"  # five, the default, take a minute
+        flow = project.start("--isolated", "--set", "train.steps=100", "--set", "train.delay_seconds=0.1")
+        wait_for(lambda: "step 3/100" in project.log(), 60, "training")
+        os.killpg(server.pid, signal.SIGKILL)
+        flow.wait(120)
+    wait_for(lambda: not project.processes(), 15, "the end of all processes")
+    assert "step 100/100" in project.log(), "the training went on without its server"
+    # whatever the flow could still do without a server, the next run has the result without training again
+    project.environment["PREFECT_API_URL"] = server_url()
+    done = project.pipeline("--isolated", "--set", "train.steps=100", "--set", "train.delay_seconds=0.1")
+    assert "step 1" not in done.stderr
+    assert len(project.git("tag", "--list", "run/*").splitlines()) == 1
+
+
+def test_an_idle_dvc_process_ends_with_its_flow(tmp_path):
+    """Between two stages as well, the DVC process must not survive."""
+    project = make_project(tmp_path, ran=True)
+    script = """if True:
+        import time
+        from flows.dvc_session import DvcSession
+        session = DvcSession(".", grace_seconds=1)
+        session.describe()
+        print("up", flush=True)
+        time.sleep(60)
+    """
+    import subprocess
+
+    flow = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=project.root, env=project.environment, stdout=subprocess.PIPE, text=True
+    )
+    assert flow.stdout.readline() == "up\n"
+    flow.kill()
+    flow.communicate()
+    wait_for(lambda: not project.processes(), 10, "the end of all processes")

@@ -1,0 +1,167 @@
+"""Schedules on a real server: one that fires by itself, a worker with prefect.yaml, cancellation, ten runs in a row."""
+
+import json
+import shutil
+import signal
+import sys
+
+import pytest
+
+from tests.helpers.toy_project import SOURCE, Runs, make_project, server_url, wait_for
+
+
+@pytest.fixture
+def project(tmp_path):
+    return make_project(tmp_path, ran=True, api_url=server_url())
+
+
+@pytest.fixture
+def runs():
+    found = Runs(server_url())
+    yield found
+    found.delete_deployments()  # the server would go on scheduling their runs, beside the tests that follow
+
+
+def schedule(project, *arguments):
+    return project.run(sys.executable, "-m", "flows.schedule", *arguments, check=False)
+
+
+def listed(project):
+    return json.loads(project.run(sys.executable, "-m", "flows.versions", "list", "--json").stdout)
+
+
+def end(process):
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(60)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def finished(runs, name):
+    return [run for run in runs.of_deployment(name) if run["state"]["type"] in ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")]
+
+
+@pytest.mark.slow
+def test_a_schedule_without_a_server_is_refused_with_the_command_that_starts_one(tmp_path):
+    project = make_project(tmp_path, ran=True)
+    project.environment.pop("PREFECT_API_URL", None)
+    done = schedule(project, "--interval-seconds", "60")
+    assert done.returncode == 1 and "a schedule without one never fires; start one with `prefect server start`" in done.stderr
+    project.environment["PREFECT_API_URL"] = "http://127.0.0.1:9/api"
+    done = schedule(project, "--cron", "0 2 * * *")
+    assert done.returncode == 1 and "does not answer" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--cron", "every night"], "the schedule is not valid"),
+        (["--cron", "0 2 * * *", "--timezone", "Mars/Olympus"], "--timezone 'Mars/Olympus': unknown"),
+        (["--interval-seconds", "60", "--set", "train.stps=1"], "did you mean train.steps?"),
+        (["--interval-seconds", "-1"], "expected a positive number of seconds"),
+    ],
+)
+def test_a_bad_schedule_is_refused(project, arguments, message):
+    done = schedule(project, *arguments)
+    assert done.returncode != 0 and message in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_a_schedule_fires_by_itself(project, runs):
+    served = project.start("--interval-seconds", "8", "--name", "fires", "--set", "train.steps=4", module="flows.schedule")
+    try:
+        first, *_, last = wait_for(
+            lambda: (found := finished(runs, "fires")) and len(found) >= 2 and found, 120, "two scheduled runs"
+        )
+    finally:
+        end(served)
+    assert first["auto_scheduled"] and first["state"]["name"] == "Completed", first["state"]
+    assert last["state"]["name"] == "Cached"
+    [version] = listed(project)
+    assert version["flow_run"] == first["id"]
+    assert project.git("status", "--short") == ""
+    wait_for(lambda: not project.processes(), 30, "the end of all processes")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_worker_runs_what_prefect_yaml_deploys_and_its_end_ends_the_training(project, runs):
+    shutil.copy(SOURCE / "prefect.yaml", project.root)
+    shutil.copytree(SOURCE / "flows", project.root / "flows", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(SOURCE / "gan", project.root / "gan", ignore=shutil.ignore_patterns("__pycache__"))
+    project.set("steps: 3", "steps: 600")
+    project.set("delay_seconds: 0.0", "delay_seconds: 0.1")
+    project.commit("Deploy")
+    project.environment["PIPELINE_HOME"] = str(project.root)
+    prefect = [sys.executable, "-m", "prefect", "--no-prompt"]
+    project.run(*prefect, "work-pool", "create", "pipeline", "--type", "process")
+    project.run(*prefect, "deploy", "--all")
+    worker = project.start("--no-prompt", "worker", "start", "--pool", "pipeline", module="prefect", log="worker.log")
+    try:
+        for way in ("cancel", "sigterm"):
+            project.run(*prefect, "deployment", "run", "pipeline/nightly")
+            run = wait_for(lambda: [run for run in runs.of_deployment("nightly") if not run["auto_scheduled"]], 20, "the run")[-1]
+            wait_for(lambda found=run["id"]: any(line.startswith("step 3") for line in runs.logs(found)), 90, "training")
+            if way == "cancel":
+                runs.cancel(run["id"])
+                # the worker goes on; only what belongs to the run must end
+                wait_for(
+                    lambda: not [line for line in project.processes() if "toy.py" in line or "dvc_process" in line], 30, "end"
+                )
+            else:
+                end(worker)
+                wait_for(lambda: not project.processes(), 30, "the end of all processes")
+            wait_for(lambda found=run["id"]: runs.state(found) == ("CANCELLED", "Cancelled"), 30, f"Cancelled after {way}")
+            assert list((project.root / ".scratch").glob("train-*.json")), "the trainer has saved"
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_ten_scheduled_runs_with_changes_a_failure_and_a_cancel_leave_exactly_the_right_versions(project, runs):
+    def change(*pairs):
+        for old, new in pairs:
+            project.set(old, new)
+        project.commit(f"Change {pairs}")
+
+    def named(name):
+        return [run for run in finished(runs, "ten") if run["state"]["name"] == name]
+
+    served = project.start("--interval-seconds", "5", "--name", "ten", module="flows.schedule")
+    try:
+        wait_for(lambda: named("Cached"), 150, "a run that has nothing to do")
+        change(("steps: 3", "steps: 4"))
+        wait_for(lambda: len(named("Completed")) == 1, 150, "the first version")
+        (project.control / "fail-train").touch()
+        change(("steps: 4", "steps: 5"))
+        wait_for(lambda: named("Failed"), 150, "the forced failure")
+        (project.control / "fail-train").unlink()
+        wait_for(lambda: len(named("Completed")) == 2, 150, "the second version")
+        change(("steps: 5", "steps: 200"), ("delay_seconds: 0.0", "delay_seconds: 0.1"))
+        training = wait_for(
+            lambda: [run for run in runs.of_deployment("ten") if "step 3/200" in runs.logs(run["id"])], 150, "training"
+        )
+        runs.cancel(training[0]["id"])
+        wait_for(lambda: named("Cancelled"), 150, "the cancellation")
+        wait_for(lambda: len(named("Completed")) == 3, 200, "the third version")
+        wait_for(lambda: len(finished(runs, "ten")) >= 10, 400, "ten runs")
+    finally:
+        end(served)
+    wait_for(lambda: not project.processes(), 30, "the end of all processes")
+
+    ended = [run for run in finished(runs, "ten") if run["state"]["name"] != "Cached"]
+    done = sorted((run for run in ended if run["state"]["name"] == "Completed"), key=lambda run: run["end_time"], reverse=True)
+    recorded = listed(project)
+    assert [version["flow_run"] for version in recorded] == [run["id"] for run in done]
+    steps = [project.git("show", f"{version['tag']}:params.yaml").partition("steps: ")[2].split()[0] for version in recorded]
+    assert steps == ["200", "5", "4"]
+    assert [version["accepted_as"] for version in recorded] == ["generator@v1.2.0", "generator@v1.1.0", "generator@v1.0.0"]
+    assert [version["metrics"]["nested.steps"] for version in recorded] == [200, 5, 4]
+    assert any(line.startswith("resumed at step") for line in runs.logs(done[0]["id"])), "the run after the cancelled one went on"
+    assert project.git("status", "--short") == ""
+    assert len(project.git("worktree", "list").splitlines()) == 1

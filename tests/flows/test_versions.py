@@ -1,0 +1,212 @@
+"""Isolated runs and the versions that they record: exact commits, bytes given back, pushes, the gate, pruning."""
+
+import json
+import sys
+
+import pytest
+
+from flows import gate, overrides
+from flows.settings import Gate
+from gan.errors import DataError
+from tests.helpers.toy_project import Project, Runs, make_project, run_id, server_url
+
+GATE = Gate(
+    artifact="generator", metrics_file="m.json", metric="fid", noise="fid_std", seed_spread=0.0, direction="lower", margin=2.0
+)
+
+
+@pytest.fixture
+def project(tmp_path):
+    return make_project(tmp_path, ran=True, api_url=server_url())
+
+
+def versions(project, *arguments):
+    return project.run(sys.executable, "-m", "flows.versions", *arguments).stdout
+
+
+def listed(project):
+    return json.loads(versions(project, "list", "--json"))
+
+
+def snapshot(folder):
+    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def metrics(fid, noise=0.3):
+    return json.dumps({"fid": fid, "fid_std": noise}).encode()
+
+
+# two noises of 0.3 and 0.4 make a difference's noise of 0.5, and a margin of 2 allows 1.0
+@pytest.mark.parametrize("fid, mark", [(9.0, "accepted"), (10.0, "accepted"), (10.999, "accepted"), (11.001, "worse")])
+def test_the_gate_accepts_what_is_worse_by_no_more_than_the_noise(fid, mark):
+    verdict = gate.judge(GATE, metrics(fid), last_content=metrics(10.0, 0.4), last_tag="generator@v1.0.0")
+    assert verdict.mark == mark
+    higher = GATE.model_copy(update={"direction": "higher"})
+    mirrored = gate.judge(higher, metrics(20 - fid), last_content=metrics(10.0, 0.4), last_tag="generator@v1.0.0")
+    assert mirrored.mark == mark
+
+
+# a noise of 0.3 and 4 % of 10 make 0.5; the last one's is made the same, so twice the difference's noise is 1.414
+@pytest.mark.parametrize("last_fid, mark", [(8.59, "accepted"), (8.57, "worse")])
+def test_the_gate_knows_that_seeds_differ(last_fid, mark):
+    gate_of_seeds = GATE.model_copy(update={"seed_spread": 0.04})
+    last = metrics(last_fid, (0.5**2 - (0.04 * last_fid) ** 2) ** 0.5)
+    verdict = gate.judge(gate_of_seeds, metrics(10.0, 0.3), last_content=last, last_tag="generator@v1.0.0")
+    assert verdict.mark == mark
+    assert "10 ± 0.5, generator@v1.0.0 has " in verdict.message
+
+
+def test_the_gate_refuses_metrics_that_are_not_there():
+    with pytest.raises(DataError, match="has no number 'fid_std'"):
+        gate.judge(GATE, b'{"fid": 1.0}', last_content=None, last_tag=None)
+    with pytest.raises(DataError, match="missing or not valid JSON"):
+        gate.judge(GATE, None, last_content=None, last_tag=None)
+
+
+def test_overrides_keep_comments_and_types():
+    text = "a:\n  b: 1  # one\n  c: x\n"
+    assert overrides.apply(text, ["a.b=2.5", "a.c='1'"]) == "a:\n  b: 2.5 # one\n  c: '1'\n"
+    assert overrides.apply(text, []) == text
+
+
+@pytest.mark.slow
+def test_an_isolated_run_neither_sees_nor_touches_edits_and_records_only_changes(project):
+    head = project.git("rev-parse", "HEAD")
+    edited = (project.root / "toy.py").read_text().replace("<h1>", "<h2>")
+    (project.root / "toy.py").write_text(edited)
+    (project.root / "notes.txt").write_text("staged")
+    project.git("add", "notes.txt")
+    before = snapshot(project.root / "data"), project.git("status", "--short")
+
+    done = project.pipeline("--isolated")
+    assert done.stdout.strip() == "Cached: nothing changed"
+    assert project.git("tag") == ""
+
+    done = project.pipeline("--isolated", "--set", "train.steps=4")
+    assert (snapshot(project.root / "data"), project.git("status", "--short")) == before
+    assert (project.root / "toy.py").read_text() == edited
+    assert project.git("rev-parse", "HEAD") == head
+    assert len(project.git("worktree", "list").splitlines()) == 1
+    [version] = listed(project)
+    assert version["tag"].startswith("run/") and version["base"] == head
+    assert version["flow_run"] == run_id(done.stderr)
+    assert version["metrics"] == {"fid": 10.0, "fid_std": 0.5, "nested.steps": 4}
+    assert version["accepted_as"] == "generator@v1.0.0"
+    changed = project.git("diff", "--name-only", f"{version['tag']}~", version["tag"]).split()
+    assert changed == ["data/evaluation/metrics.json", "dvc.lock", "params.yaml"]
+
+    # the same again: everything is as the newest version has it
+    done = project.pipeline("--isolated", "--set", "train.steps=4")
+    assert done.stdout.strip() == "Cached: nothing changed"
+    assert len(listed(project)) == 1
+
+
+@pytest.mark.slow
+def test_versions_are_given_back_compared_shown_and_pruned(project):
+    kept = {}
+    for steps, offset in ((4, 0.0), (5, 5.0), (6, 5.5)):
+        project.pipeline("--isolated", "--set", f"train.steps={steps}", "--set", f"evaluate.offset={offset}")
+    newest, middle, oldest = listed(project)
+    assert [item["gate"] for item in (newest, middle, oldest)] == ["worse", "worse", "accepted"]
+    assert [item["accepted_as"] for item in (newest, middle, oldest)] == [None, None, "generator@v1.0.0"]
+
+    def restore(tag):
+        project.git("checkout", "--quiet", tag)
+        project.run("dvc", "checkout", "--force")
+        assert project.run("dvc", "status").stdout.strip() == "Data and pipelines are up to date."
+        return {name: snapshot(project.root / "data" / name) for name in ("gallery", "report", "model", "evaluation")}
+
+    for item in (newest, middle, oldest):
+        kept[item["tag"]] = restore(item["tag"])
+    assert kept[newest["tag"]]["model"]["weights.txt"] == b"0 6"
+    assert kept[newest["tag"]] != kept[middle["tag"]] != kept[oldest["tag"]]
+    difference = json.loads(project.run("dvc", "metrics", "diff", "--json", oldest["tag"], newest["tag"]).stdout)
+    assert difference["data/evaluation/metrics.json"]["fid"] == {"old": 10.0, "new": 15.5, "diff": 5.5}
+
+    compared = versions(project, "compare", oldest["tag"], newest["tag"])
+    assert "+5.5" in compared and "+  steps: 6  # updates" in compared
+    shown = versions(project, "show", "generator@v1.0.0")
+    assert oldest["tag"] in shown and "nested.steps  4" in shown
+    table = versions(project, "list").splitlines()
+    assert len(table) == 4 and table[1].split()[:3] == [newest["tag"], "15.5", "0.5"]
+
+    project.git("checkout", "--quiet", "main")
+    project.run("dvc", "checkout", "--force")
+    assert f"would delete {middle['tag']}" in versions(project, "prune", "--keep", "1", "--dry-run")
+    assert len(listed(project)) == 3
+    assert "Removed" in versions(project, "prune", "--keep", "1")
+    assert [item["tag"] for item in listed(project)] == [newest["tag"], oldest["tag"]]
+    for item in (newest, oldest):
+        assert restore(item["tag"]) == kept[item["tag"]]
+
+
+@pytest.mark.slow
+def test_a_failed_push_is_reported_and_done_by_the_next_run(project, tmp_path):
+    project.run("git", "init", "--quiet", "--bare", str(tmp_path / "git.git"))
+    store = tmp_path / "store"
+    project.run("dvc", "remote", "add", "--default", "store", str(store))
+    project.commit("Add a remote")
+    project.git("remote", "add", "origin", str(tmp_path / "elsewhere.git"))
+    project.run("dvc", "push")
+    objects = len(list(store.rglob("*")))
+
+    done = project.pipeline("--isolated", "--set", "train.steps=4", check=False)
+    assert done.returncode == 1 and done.stdout.startswith("NotPushed: ")
+    found = run_id(done.stderr)
+    assert Runs(server_url()).state(found) == ("FAILED", "NotPushed")
+    [version] = listed(project)
+    assert not version["pushed"]
+
+    project.git("remote", "set-url", "origin", str(tmp_path / "git.git"))
+    # now git is in reach and the data are not: data go first, so no tag may arrive
+    project.run("chmod", "-R", "a-w", str(store))
+    store.rename(tmp_path / "away")
+    store.write_text("a file where the store should be")
+    done = project.pipeline("--isolated", "--set", "train.steps=4", check=False)
+    assert done.returncode == 1
+    assert project.git("ls-remote", "--tags", "origin") == ""
+    store.unlink()
+    (tmp_path / "away").rename(store)
+    project.run("chmod", "-R", "u+w", str(store))
+
+    done = project.pipeline("--isolated", "--set", "train.steps=4")
+    assert done.stdout.strip() == "Cached: nothing changed"
+    assert [item["pushed"] for item in listed(project)] == [True]
+    assert len(list(store.rglob("*"))) > objects
+    assert version["tag"] in project.git("ls-remote", "--tags", "origin")
+    assert "generator@v1.0.0" in project.git("ls-remote", "--tags", "origin")
+
+    # another machine: clone, pull, and the run is there; a run there starts from that version and has nothing to do
+    project.git("push", "--quiet", "origin", "main")
+    other = Project(tmp_path / "clone", server_url())
+    other.environment["PREFECT_HOME"] = project.environment["PREFECT_HOME"]
+    other.root.mkdir()
+    other.run("git", "clone", "--quiet", str(tmp_path / "git.git"), ".")
+    other.git("checkout", "--quiet", version["tag"])
+    other.run("dvc", "pull")
+    assert (other.root / "data/model/weights.txt").read_text() == "0 4"
+    other.run("rm", "-r", "data", ".dvc/cache")
+    other.git("checkout", "--quiet", "--force", "main")
+    done = other.pipeline("--isolated", "--set", "train.steps=4")
+    assert "Ran" not in done.stdout and len(listed(other)) == 1
+
+
+@pytest.mark.slow
+def test_a_run_in_the_users_tree_commits_on_request_without_staged_edits(project):
+    (project.root / "notes.txt").write_text("mine")
+    project.git("add", "notes.txt")
+    done = project.pipeline("--commit", "--set", "train.steps=4", "--stage", "train")
+    [version] = listed(project)
+    assert version["gate"] == "partial" and version["accepted_as"] is None, done.stdout
+    assert project.git("rev-parse", "HEAD") == version["commit"]
+    assert project.git("status", "--short") == "A  notes.txt"
+    done = project.pipeline("--commit")
+    assert [item["gate"] for item in listed(project)] == ["accepted", "partial"]
+
+
+@pytest.mark.slow
+def test_a_dated_seed_is_drawn_from_the_day_of_the_run(project):
+    project.pipeline("--isolated", "--dated-seed", "train.seed")
+    [version] = listed(project)
+    seed = project.git("show", f"{version['tag']}:params.yaml").partition("seed: ")[2].split()[0]
+    assert seed == version["tag"].removeprefix("run/")[:8]

@@ -1,0 +1,464 @@
+"""The report: right numbers, nothing to load, nothing unescaped, the same bytes again, and a real browser that shows it."""
+
+import base64
+import csv
+import html.parser
+import io
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from ruamel.yaml import YAML
+
+from gan.errors import DataError, ParamsError
+from gan.lecture import is_published, published_tail_mean
+from gan.pages import pictures, tables
+from gan.params import read_file
+from stages import report as stage
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = [0, 50, 100]
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+VOID = {"meta", "link", "img", "input", "br"}
+
+
+def history_row(step):
+    return step, round(1 + step / 1000, 4), round(0.5 - step / 1000, 4), round(90 + step / 100, 2)
+
+
+def write_csv(path, header, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+def write_json(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+
+
+def change_params(folder, section, **changes):
+    yaml = YAML()
+    yaml.width = 1000  # a long key must not be folded
+    params = yaml.load(folder / "params.yaml")
+    params[section].update(changes)
+    yaml.dump(params, folder / "params.yaml")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A folder with a whole run's files, in which the stage works."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / "sets").mkdir()
+    shutil.copy(ROOT / "sets/lecture.yaml", tmp_path / "sets")
+    data = tmp_path / "data"
+    write_csv(data / "model/history.csv", tables.HISTORY_COLUMNS, map(history_row, range(101)))
+    end = {"g_loss": 4.25, "d_loss": 0.125, "d_accuracy_percent": 91.5}
+    write_json(data / "model/metrics.json", {"final": end, "tail_mean": end})
+    metrics = {"fid": 21.714, "fid_std": 0.352, "classes": 10, "classes_std": 0.0}
+    write_json(data / "evaluation/metrics.json", metrics)
+    write_csv(data / "evaluation/trajectory.csv", ["step", *metrics], [[s, 400 - s, 1.5, 9, 0] for s in (0, 50, 100)])
+    write_json(data / "judge/floor.json", {"test": {"fid": 0.152, "fid_std": 0.018}, "train_halves": {"fid": 0.074}})
+    (data / "gallery").mkdir()
+    grays = np.random.default_rng(0).integers(0, 256, (16, 28, 28, 1), np.uint8)
+    for step in STEPS:
+        pictures.write_png(data / f"gallery/img-{step}.png", pictures.grid(grays, columns=4, scale=3))
+    pictures.write_png(data / "gallery/final.png", pictures.grid(grays, columns=8, scale=3))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+class Page(html.parser.HTMLParser):
+    """The page's elements as (tag, attributes, text directly inside), and its tables as rows of texts."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.open, self.tables = [], [], []
+        self.feed(text)
+        assert self.open == [], "an element is never closed"
+
+    def handle_starttag(self, tag, attributes):
+        element = {"tag": tag, "attributes": dict(attributes), "text": ""}
+        self.elements.append(element)
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+        if tag not in VOID:
+            self.open.append(element)
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append({"tag": tag, "attributes": dict(attributes), "text": ""})
+
+    def handle_endtag(self, tag):
+        assert self.open.pop()["tag"] == tag
+
+    def handle_data(self, data):
+        if self.open:
+            self.open[-1]["text"] += data
+            if any(element["tag"] in ("td", "th") for element in self.open) and self.open[-1]["tag"] != "small":
+                self.tables[-1][-1][-1] += data
+
+    def all(self, tag):
+        return [element for element in self.elements if element["tag"] == tag]
+
+    def texts(self, tag):
+        return [element["text"] for element in self.all(tag)]
+
+
+def make_page():
+    stage.main()
+    return stage.PAGE.read_text()
+
+
+def error_of(call, *arguments, **options):
+    with pytest.raises((DataError, ParamsError)) as caught:
+        call(*arguments, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_page_loads_nothing(run):
+    text = make_page()
+    page = Page(text)
+    loading = {"src", "srcset", "href", "xlink:href", "data", "action", "formaction", "poster", "background", "ping"}
+    targets = [value for e in page.elements for name, value in e["attributes"].items() if name in loading]
+    assert len(targets) > len(STEPS)
+    assert [target for target in targets if not target.startswith(("data:", "#"))] == []
+    assert not re.search(r"@import|url\((?!#)", text)
+    assert page.texts("script") and not re.search(r"\b(fetch|XMLHttpRequest|import|eval)\b", page.texts("script")[0])
+    policy = next(e["attributes"] for e in page.all("meta") if "http-equiv" in e["attributes"])
+    assert policy["http-equiv"] == "Content-Security-Policy" and policy["content"].startswith(
+        "default-src 'none'; img-src data:;"
+    )
+
+
+def test_identifiers_are_unique_and_every_reference_finds_its_own(run):
+    text = make_page()
+    page = Page(text)
+    ids = [e["attributes"]["id"] for e in page.elements if "id" in e["attributes"]]
+    assert len(ids) == len(set(ids))
+    references = re.findall(r'(?:url\(|href=")#([^")]+)', text)
+    references += [e["attributes"]["aria-labelledby"] for e in page.elements if "aria-labelledby" in e["attributes"]]
+    assert references and set(references) <= set(ids)
+
+
+def test_pictures_are_embedded_without_their_enlargement_and_described(run):
+    page = Page(make_page())
+    images = [e["attributes"] for e in page.all("img")]
+    assert all(image["alt"] for image in images)
+    film = {picture["alt"]: picture["src"] for picture in images if picture["alt"].startswith("Samples at step")}
+    assert list(film) == ["Samples at step 100", "Samples at step 0", "Samples at step 50"]  # the player shows the last one
+    expected = pictures.grid(np.random.default_rng(0).integers(0, 256, (16, 28, 28, 1), np.uint8), columns=4, scale=1)
+    for uri in film.values():
+        assert np.array_equal(decode(uri), expected)
+
+
+def decode(uri):
+    with Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,")))) as image:
+        return np.asarray(image)
+
+
+def test_curves_have_a_description_and_the_colours_of_the_page(run):
+    text = make_page()
+    curves = Page(text).all("svg")
+    assert [curve["attributes"]["role"] for curve in curves] == ["img"] * 3
+    assert curves[0]["attributes"]["aria-label"] == "Losses, steps 0 to 100: generator 1 to 1.1; discriminator 0.5 to 0.4"
+    assert curves[2]["attributes"]["aria-label"] == "FID, steps 0 to 100: FID 400 to 300; real digits 0.152 to 0.152"
+    for curve in re.findall("<svg.*?</svg>", text, re.DOTALL):
+        assert set(re.findall(r"#[0-9a-f]{6}\b", curve)) == set()
+        assert "var(--ink)" in curve
+
+
+def test_headings_are_nested_in_order(run):
+    page = Page(make_page())
+    levels = [int(e["tag"][1]) for e in page.elements if re.fullmatch("h[1-6]", e["tag"])]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+
+
+def test_text_has_contrast_in_both_colour_schemes(run):
+    """WCAG 2.2, 1.4.3 and 1.4.11: at least 4.5 for text, 3 for lines of a chart."""
+    schemes = re.findall(r":root \{(.*?)\}", make_page(), re.DOTALL)
+    assert len(schemes) == 2
+    for scheme in schemes:
+        colors = dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", scheme))
+        for ground in ("paper", "card"):
+            assert min(contrast(colors[name], colors[ground]) for name in ("ink", "soft")) >= 4.5
+            assert min(contrast(colors[name], colors[ground]) for name in ("first", "second", "third")) >= 3
+
+
+def contrast(one, other):
+    def luminance(color):
+        channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted([luminance(one), luminance(other)])
+    return (high + 0.05) / (low + 0.05)
+
+
+def log_table(page):
+    return next(table for table in page.tables if any(row[0] == "Step" for row in table))
+
+
+def test_the_log_stands_beside_the_published_one_under_its_parameters(run):
+    rows = log_table(Page(make_page()))
+    assert rows[0] == ["", "This run", "Published"]
+    assert rows[2:] == [
+        ["0", "1.000", "0.500", "90.0", "0.937", "0.939", "52.0"],
+        ["50", "1.050", "0.450", "90.5", "4.444", "0.029", "100.0"],
+        ["100", "1.100", "0.400", "91.0", "3.809", "0.033", "100.0"],
+        ["Mean of the end", "4.250", "0.125", "91.5", "4.289", "0.223", "91.7"],
+    ]
+
+
+def test_steps_that_were_not_published_have_dashes(run):
+    change_params(run, "train", log_every_steps=20)
+    rows = log_table(Page(make_page()))
+    assert [row[0] for row in rows[2:-1]] == ["0", "20", "40", "60", "80", "100"]
+    assert rows[3] == ["20", "1.020", "0.480", "90.2", "–", "–", "–"]
+
+
+@pytest.mark.parametrize("change", [{"batch_size": 299}, {"leaky_slope": 0.2}, {"generator_units": [128]}])
+def test_other_parameters_have_no_published_log(run, change):
+    change_params(run, "train", **change)
+    page = Page(make_page())
+    rows = log_table(page)
+    assert rows[0] == ["Step", "G loss", "D loss", "D accuracy, %"]
+    assert rows[2] == ["50", "1.050", "0.450", "90.5"]
+    assert not any("published: " in text for text in page.texts("span"))
+
+
+def test_the_project_ships_the_published_parameters_and_another_seed_stays_published(run):
+    change_params(run, "train", seed=7, threads=1)
+    assert "published: 4.289" in Page(make_page()).texts("span")
+
+
+def test_a_parameter_that_the_lecture_does_not_have_is_not_published():
+    lecture = read_file(ROOT / "sets/lecture.yaml")["train"]
+    assert is_published(lecture | {"seed": 3}, lecture)
+    assert not is_published(lecture | {"loss": "wasserstein"}, lecture)
+    assert not is_published(lecture | {"another": 1}, lecture)
+
+
+def test_the_published_mean_is_that_of_its_last_nine_lines():
+    # stated with the published log as 4.289 / .223 / 91.7
+    assert [round(value, digits) for value, digits in zip(published_tail_mean(), (3, 3, 1), strict=True)] == [
+        4.289,
+        0.223,
+        91.7,
+    ]
+
+
+def test_quality_shows_each_metric_its_noise_and_that_of_real_digits(run):
+    page = Page(make_page())
+    table = next(table for table in page.tables if table[0][0] == "Metric")
+    assert table == [
+        ["Metric", "Generator", "Real test images", "Real, half against half"],
+        ["FID", "21.71 ± 0.35", "0.152 ± 0.018", "0.074"],
+        ["Digits present", "10", "–", "–"],
+    ]
+    assert "21.71" in page.texts("span") and "real images: 0.15" in page.texts("span")
+
+
+@pytest.mark.parametrize(
+    ("value", "deviation", "text"),
+    [
+        (21.714, 0.352, "21.71 ± 0.35"),
+        (0.0048, 0.00233, "0.0048 ± 0.0023"),
+        (1234.5, 12.3, "1234 ± 12"),
+        (1234.5, 123.0, "1234 ± 123"),
+        (99.5, 1.0, "99.5 ± 1.0"),
+        (10, 0.0, "10"),
+        (0.151913, 0, "0.1519"),
+    ],
+)
+def test_a_value_has_the_digits_that_its_noise_leaves(value, deviation, text):
+    assert tables.with_noise(value, deviation) == text
+
+
+def test_without_an_evaluation_the_page_says_so(run):
+    shutil.rmtree(run / "data/evaluation")
+    shutil.rmtree(run / "data/judge")
+    page = Page(make_page())
+    assert any("was not evaluated" in text for text in page.texts("p"))
+    assert len(page.all("svg")) == 2
+
+
+def test_every_shown_parameter_stands_on_the_page(run):
+    page = Page(make_page())
+    rows = {tuple(row) for table in page.tables for row in table}
+    assert {("generator_adam.learning_rate", "0.001"), ("generator_units", "[128, 128]"), ("final_rows", "10")} <= rows
+
+
+def test_losses_below_zero_and_a_run_of_one_step_are_drawn(run):
+    write_csv(run / "data/model/history.csv", tables.HISTORY_COLUMNS, [(0, -3.5, 0.0, 50)])
+    page = Page(make_page())
+    assert page.all("svg")[0]["attributes"]["aria-label"] == "Losses, steps 0 to 0: generator -3.5 to -3.5; discriminator 0 to 0"
+
+
+def test_hostile_text_stays_text(run):
+    evil = "</title></script><script>alert(1)</script><img src=http://evil.example/x onerror=alert(1)> \"'&{{ 7 * 7 }}"
+    change_params(run, "report", title=evil)
+    change_params(run, "evaluate", **{evil: evil})
+    write_json(run / "data/evaluation/metrics.json", {evil: 1.0, "fid": 1.0})
+    write_json(run / "data/judge/floor.json", {evil: {"fid": 1.0}})
+    clean = Page(make_page())
+    assert clean.texts("title") == clean.texts("h1") == [evil]
+    assert len(clean.all("script")) == 1
+    assert all(picture["attributes"]["src"].startswith("data:") for picture in clean.all("img"))
+    assert not any(name.startswith("on") for e in clean.elements for name in e["attributes"])
+    cells = [cell for table in clean.tables for row in table for cell in row]
+    assert evil in cells and evil.replace("_", " ") in cells and json.dumps(evil) in cells
+
+
+def test_the_same_run_gives_the_same_bytes_in_another_process(run):
+    here = make_page()
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "1"}
+    subprocess.run([sys.executable, "-m", "stages.report"], check=True, env=env)
+    assert stage.PAGE.read_text() == here
+
+
+def test_tensorflow_and_pyplot_are_never_imported():
+    code = (
+        "import sys, stages.report, gan.pages.charts, gan.pages.inputs\n"
+        "sys.exit(bool({'tensorflow', 'keras', 'matplotlib.pyplot'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not a table of numbers under a header"),
+        ("step,g_loss,d_loss,d_accuracy\n", "expected rows of finite numbers, got 0 rows"),
+        ("step,g_loss,d_loss\n0,1,2\n", "column 'd_accuracy' is missing; expected step, g_loss, d_loss, d_accuracy, got step"),
+        ("step,g_loss,d_loss,d_accuracy\n0,1,2\n", "not a table of numbers under a header"),
+        ("step,g_loss,d_loss,d_accuracy\n0,1,2,3\n1,1,2\n", "not a table of numbers under a header"),
+        ("step,g_loss,d_loss,d_accuracy\n0,1,x,3\n", "could not convert string to float: 'x'"),
+        ("step,g_loss,d_loss,d_accuracy\n0,1,nan,3\n", "expected rows of finite numbers, got 1 rows with 1 that are not"),
+        ("step,g_loss,d_loss,d_accuracy\n1,1,2,3\n1,1,2,3\n", "expected whole steps that increase"),
+        ("step,g_loss,d_loss,d_accuracy\n0.5,1,2,3\n", "expected whole steps that increase"),
+        ('step,g_loss,d_loss,d_accuracy\n"0,1,2,3\n', "not a table of numbers under a header"),
+    ],
+)
+def test_a_damaged_history(run, text, message):
+    stage.HISTORY.write_text(text)
+    error = error_of(stage.main)
+    assert error.startswith(f"{stage.HISTORY}: ") and message in error
+
+
+@pytest.mark.parametrize("path", [stage.METRICS, stage.FLOOR, stage.TRAINING_METRICS])
+@pytest.mark.parametrize("text", ["", "[1]", '{"fid": "x"}', '{"fid": NaN}', '{"fid": true}', '{"a": {"fid": null}}', '{"a": '])
+def test_damaged_metrics(run, path, text):
+    path.write_text(text)
+    assert error_of(stage.main).startswith(f"{path}: ")
+
+
+def test_training_metrics_without_their_mean(run):
+    write_json(stage.TRAINING_METRICS, {"tail_mean": {"g_loss": 1.0}})
+    assert error_of(stage.main).endswith("expected tail_mean with g_loss, d_loss, d_accuracy_percent")
+
+
+@pytest.mark.parametrize("name", ["final.png", "img-50.png"])
+def test_damaged_pictures(run, name):
+    path = stage.GALLERY / name
+    whole = path.read_bytes()
+    color = run / "color.png"
+    Image.new("RGB", (84, 84)).save(color)
+    pictures.write_png(run / "finer.png", np.arange(84 * 84).reshape(84, 84).astype(np.uint8))
+    flipped = whole[:200] + bytes(byte ^ 255 for byte in whole[200:300]) + whole[300:]
+    for damaged in (b"", b"GIF89a", whole[:-100], whole[:500], flipped, color.read_bytes(), (run / "finer.png").read_bytes()):
+        path.write_bytes(damaged)
+        assert error_of(stage.main).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("path", [stage.HISTORY, stage.TRAINING_METRICS, stage.GALLERY / "final.png"])
+def test_a_missing_input(run, path):
+    path.unlink()
+    assert error_of(stage.main) == f"{path}: no such file; `dvc repro` makes it"
+
+
+def test_a_gallery_without_snapshots(run):
+    for path in stage.GALLERY.glob("img-*.png"):
+        path.unlink()
+    assert error_of(stage.main).startswith("data/gallery: no file img-<step>.png")
+
+
+def test_an_error_is_one_line_of_the_command_and_keeps_the_old_page(run):
+    old = make_page()
+    stage.HISTORY.write_text("step\n0\n")
+    command = [sys.executable, "-m", "stages.report"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("python -m stages.report: data/model/history.csv: column 'g_loss' is missing")
+    assert done.stderr.count("\n") == 1
+    assert stage.PAGE.read_text() == old
+
+
+PROBE = """
+<script>
+(async () => {
+  const images = [...document.images];
+  // pictures are decoded in real time: without timers to work off, the browser's virtual time would be over at once
+  const waiting = setInterval(() => {}, 5);
+  const decoded = await Promise.allSettled(images.map((image) => image.decode()));
+  const player = document.getElementById("player");
+  const [button, slider, output] = ["button", "input", "output"].map((name) => player.querySelector(name));
+  button.click();
+  const playing = button.textContent;
+  const start = output.textContent;
+  await new Promise((resolve) => setTimeout(resolve, 3000));
+  const probe = {
+    images: images.length,
+    broken: decoded.filter((one, index) => one.status !== "fulfilled" || images[index].naturalWidth === 0).length,
+    shown: !player.querySelector(".controls").hidden,
+    playing, start, end: output.textContent, ended: button.textContent, value: slider.value,
+    curves: [...document.querySelectorAll("svg")].filter((curve) => curve.getBoundingClientRect().height > 100).length,
+    overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+    requests: performance.getEntriesByType("resource").filter((entry) => !entry.name.startsWith("data:")).length,
+  };
+  document.documentElement.setAttribute("data-probe", JSON.stringify(probe));
+  clearInterval(waiting);
+})();
+</script>
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome on PATH")
+@pytest.mark.parametrize("width", [500, 1300])  # no narrower window, but a page that fits 500 wraps as on a phone
+def test_a_browser_without_network_decodes_every_picture_and_plays_the_run(run, width):
+    make_page()
+    probed = run / "probed.html"
+    probed.write_text(stage.PAGE.read_text().replace("</body>", PROBE + "</body>"))
+    command = [BROWSER, "--headless", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
+    command += ["--disable-component-update", "--proxy-server=127.0.0.1:9", f"--user-data-dir={run / 'profile'}"]
+    command += ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's sandbox refuses root
+    command += [f"--window-size={width},900", "--virtual-time-budget=600000", "--dump-dom", probed.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    probe = json.loads(Page(done.stdout).elements[0]["attributes"]["data-probe"])
+    assert probe == {
+        "images": len(STEPS) + 2,
+        "broken": 0,
+        "shown": True,
+        "playing": "Pause",
+        "start": "step 0",
+        "end": "step 100",
+        "ended": "Play",
+        "value": "2",
+        "curves": 3,
+        "overflow": 0,
+        "requests": 0,
+    }

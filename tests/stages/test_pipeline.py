@@ -1,0 +1,304 @@
+"""The whole pipeline through the real `dvc repro`, small, in a repository of its own: what runs, is skipped, comes back."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parents[2]
+ALL = ["fetch", "normalize", "judge", "train", "evaluate", "gallery", "report"]
+TRAIN_COUNT, TEST_COUNT = 3000, 600
+SMALL = {
+    "normalize": {"train_count": TRAIN_COUNT, "test_count": TEST_COUNT},
+    "train": {"steps": 101, "batch_size": 32, "trajectory_points": 2},
+}
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline"), pytest.mark.timeout(600)]
+
+
+class Project:
+    """A temporary repository with this project's code, synthetic digits and small parameters."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        for name in ("gan", "stages"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", "Makefile"):
+            shutil.copy(ROOT / name, folder / name)
+        self.environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "MNIST_SOURCE": str(folder.parent / "source"),
+            "DVC_NO_ANALYTICS": "1",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+        }
+        for command in (
+            ["git", "init", "-q", "-b", "main"],
+            ["git", "config", "user.name", "A Tester"],
+            ["git", "config", "user.email", "tester@example.org"],
+            ["dvc", "init", "-q"],
+        ):
+            self.run(*command)
+        files = write_source(folder.parent / "source")
+        self.edit(lambda params: (params["fetch"].update(files=files), params["judge"].update(sample_count=500)))
+        for section, values in SMALL.items():
+            self.edit(lambda params, section=section, values=values: params[section].update(values))
+        self.commit("start")
+
+    def run(self, *command, check=True):
+        result = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=400,
+        )
+        assert not check or result.returncode == 0, f"{command}: {result.returncode}\n{result.stdout}"
+        return result.stdout if check else result
+
+    def read_json(self, *command):
+        """What the command prints as JSON; its notes on stderr are left out."""
+        command = [*command, "--json"]
+        result = subprocess.run(command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, check=True)
+        return json.loads(result.stdout)
+
+    def repro(self, *options):
+        """Run `dvc repro`; returns which stages (ran, came from the run cache)."""
+        output = self.run("dvc", "repro", *options)
+        ran = re.findall(r"^Running stage '(\w+)'", output, re.M)
+        return ran, re.findall(r"^Stage '(\w+)' is cached - skipping run", output, re.M)
+
+    def edit(self, change):
+        yaml = YAML()
+        params = yaml.load(self.folder / "params.yaml")
+        change(params)
+        yaml.dump(params, self.folder / "params.yaml")
+
+    def commit(self, message):
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-q", "--allow-empty", "-m", message)
+
+    def restore(self):
+        """What `make restore` does, without making an environment."""
+        self.run("make", "restore", "--old-file=env", f"BIN={Path(sys.executable).parent}")
+
+    def digests(self):
+        data = self.folder / "data"
+        files = [path for path in data.rglob("*") if path.is_file() and path.name != ".gitignore" and "timings" not in path.parts]
+        return {str(path.relative_to(data)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def write_source(folder):
+    """Synthetic digits, a bar whose place tells the class, as four IDX files; returns what `fetch.files` says of them."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    described = {}
+    for name, count in (("train", TRAIN_COUNT), ("t10k", TEST_COUNT)):
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        images = rng.integers(0, 60, (count, 28, 28), np.uint8)
+        for index, label in enumerate(labels):
+            images[index, 4:24, 4 + 2 * label : 7 + 2 * label] = rng.integers(180, 256, (20, 3))
+        for kind, array, magic in (("images-idx3", images, 0x803), ("labels-idx1", labels, 0x801)):
+            content = magic.to_bytes(4, "big") + b"".join(size.to_bytes(4, "big") for size in array.shape) + array.tobytes()
+            path = folder / f"{name}-{kind}-ubyte"
+            path.write_bytes(content)
+            described[path.name] = {"size_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    return described
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    """A project that has run once and is committed, and which stages ran."""
+    folder = tmp_path_factory.mktemp("pipeline") / "project"
+    folder.mkdir()
+    project = Project(folder)
+    ran = project.repro()
+    project.commit("first run")
+    return project, ran
+
+
+@pytest.fixture(scope="module")
+def project(template):
+    return template[0]
+
+
+@pytest.fixture(autouse=True)
+def clean(project):
+    """Every test begins with the committed state of the project, whatever the one before did."""
+    project.run("git", "checkout", "-q", "-f", "main")
+    project.run("dvc", "checkout", "-q", "--force")
+
+
+def test_a_first_run_runs_every_stage_once_and_leaves_nothing_uncommitted(template):
+    project, (ran, restored) = template
+    assert ran == ALL
+    assert restored == []
+    assert project.run("git", "status", "--porcelain") == ""
+    assert (project.folder / "data/report/index.html").stat().st_size > 10_000
+    assert len(list((project.folder / "data/gallery").glob("img-*.png"))) == 3
+
+
+def test_a_second_run_does_nothing(project):
+    assert project.repro() == ([], [])
+    assert project.run("git", "status", "--porcelain") == ""
+
+
+def test_a_learning_rate_reruns_what_depends_on_it_and_setting_it_back_restores(project):
+    before = project.digests()
+
+    def change(params):
+        params["train"]["generator_adam"]["learning_rate"] = 0.0005
+
+    project.edit(change)
+    ran, restored = project.repro()
+    assert ran == ["train", "evaluate", "gallery", "report"]
+    assert restored == []
+    assert project.digests()["model/generator.keras"] != before["model/generator.keras"]
+    difference = project.read_json("dvc", "params", "diff")
+    assert difference == {"params.yaml": {"train.generator_adam.learning_rate": {"old": 0.001, "new": 0.0005, "diff": -0.0005}}}
+    changed = project.read_json("dvc", "metrics", "diff")["data/model/metrics.json"]
+    assert {"tail_mean.g_loss", "tail_mean.d_loss", "final.g_loss"} <= set(changed)
+
+    project.run("git", "checkout", "-q", "params.yaml")
+    ran, restored = project.repro()
+    assert ran == []
+    assert restored == ["train", "evaluate", "gallery", "report"]
+    assert project.digests() == before
+    assert project.run("git", "status", "--porcelain") == ""
+
+
+def test_a_gallery_size_reruns_the_gallery_and_the_report(project):
+    project.edit(lambda params: params["gallery"].update(final_rows=3))
+    assert project.repro() == (["gallery", "report"], [])
+
+
+def test_the_judges_parameters_rerun_judge_and_evaluate_and_no_training(project):
+    project.edit(lambda params: params["judge"].update(neighbours=4))
+    ran, _ = project.repro()
+    assert "judge" in ran and "evaluate" in ran
+    assert not {"fetch", "normalize", "train", "gallery"} & set(ran)
+
+
+def test_an_edited_module_reruns_the_stages_that_import_it(project):
+    with open(project.folder / "gan/training/losses.py", "a") as file:
+        file.write("# an edit that changes no result\n")
+    # training gives the same bytes again, so what follows it has nothing to do
+    assert project.repro() == (["train"], [])
+
+
+def test_a_forced_run_gives_the_same_lock(project):
+    lock = (project.folder / "dvc.lock").read_bytes()
+    ran, _ = project.repro("--force")
+    assert ran == ALL
+    assert (project.folder / "dvc.lock").read_bytes() == lock
+    assert project.run("git", "status", "--porcelain") == ""
+
+
+def test_metrics_and_plots_show(project):
+    shown = project.read_json("dvc", "metrics", "show")
+    files = next(iter(shown.values()))["data"]
+    assert {"tail_mean", "final"} <= set(files["data/model/metrics.json"]["data"])
+    assert files["data/timings/train.json"]["data"]["train_seconds"] > 0
+    project.run("dvc", "plots", "show", "-o", "plots_page")
+    page = (project.folder / "plots_page/index.html").read_text()
+    for title in ("G loss and D loss", "D accuracy", "final.png"):
+        assert title in page
+    shutil.rmtree(project.folder / "plots_page")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda params: params["train"].update(steps=0), "train.steps = 0: input should be greater than or equal to 1"),
+        (lambda params: params["train"].pop("seed"), "train.seed is missing"),
+        (lambda params: params["gallery"].update(colums=4), "gallery.colums = 4 is unknown; did you mean columns?"),
+        (lambda params: params.update(trian={}), "section 'trian' is unknown"),
+        (lambda params: params.pop("judge"), "section 'judge' is missing"),
+    ],
+)
+def test_bad_parameters_are_named_before_anything_runs(project, change, message):
+    project.edit(change)
+    result = project.run(sys.executable, "-m", "commands", "check", check=False)
+    assert result.returncode == 1
+    assert message in result.stdout
+    assert len(result.stdout.splitlines()) == 1
+
+
+def test_bad_parameters_stop_a_stage_and_keep_the_rest(project):
+    before = project.digests()
+    project.edit(lambda params: params["gallery"].update(scale="big"))
+    result = project.run("dvc", "repro", check=False)
+    assert result.returncode != 0
+    assert "gallery.scale = 'big': input should be a valid integer" in result.stdout
+    assert "Traceback" not in result.stdout
+    project.run("git", "checkout", "-q", "params.yaml")
+    project.restore()
+    assert project.digests() == before
+
+
+def start_long_training(project):
+    project.edit(lambda params: params["train"].update(steps=2_000_001, log_every_steps=500))
+    process = subprocess.Popen(
+        ["dvc", "repro", "train"],
+        cwd=project.folder,
+        env=project.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    for line in process.stdout:
+        if re.match(r"step [1-9]", line):
+            return process
+    raise AssertionError(f"training did not start: {process.wait()}")
+
+
+def trainers(project):
+    found = []
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        if process.info["cwd"] == str(project.folder) and "stages.train" in (process.info["cmdline"] or []):
+            found.append(process)
+    return found
+
+
+def wait_for_end(project, seconds=20):
+    deadline = time.monotonic() + seconds
+    while trainers(project) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return trainers(project)
+
+
+def test_ctrl_c_stops_every_process_and_what_was_there_comes_back(project):
+    before = project.digests()
+    process = start_long_training(project)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "saved" in output
+    assert wait_for_end(project) == []
+    project.run("git", "checkout", "-q", "params.yaml")
+    project.restore()
+    assert project.digests() == before
+
+
+def test_a_killed_dvc_leaves_no_trainer_behind(project):
+    process = start_long_training(project)
+    assert len(trainers(project)) == 1
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    assert wait_for_end(project) == []
+    assert list((project.folder / ".scratch").rglob("checkpoint-*.npz"))

@@ -1,0 +1,143 @@
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gan.errors import UserError
+from gan.training.checkpoints import Scratch
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def log():
+    return []
+
+
+@pytest.fixture
+def scratch(tmp_path, log):
+    with Scratch(tmp_path, "key", wait_seconds=0.3, log=log.append) as opened:
+        yield opened
+
+
+def newest(scratch):
+    return sorted(scratch.folder.glob("checkpoint-*.npz"))[-1]
+
+
+def test_nothing_saved_is_none(scratch):
+    assert scratch.load() is None
+
+
+def test_arrays_come_back_exactly_and_in_order(scratch):
+    arrays = {"b/1": np.arange(3, dtype=np.float32), "a": np.array([np.pi]), "c": np.zeros((0, 3), np.uint8)}
+    assert scratch.save(7, arrays)
+    loaded = scratch.load()
+    assert list(loaded) == list(arrays)
+    for name, array in arrays.items():
+        assert loaded[name].dtype == array.dtype
+        np.testing.assert_array_equal(loaded[name], array)
+
+
+def test_the_newest_two_are_kept(scratch):
+    for step in (9, 10, 100):
+        scratch.save(step, {"step": np.array(step)})
+    assert [path.name for path in sorted(scratch.folder.iterdir())] == ["checkpoint-000000010.npz", "checkpoint-000000100.npz"]
+    assert scratch.load()["step"] == 100
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[: len(content) // 2],
+        lambda content: b"",
+        lambda content: content[:200] + bytes([content[200] ^ 1]) + content[201:],
+        lambda content: b"\0" * len(content),
+        lambda content: content + b"more",
+    ],
+    ids=["truncated", "empty", "one bit", "zeros", "longer"],
+)
+def test_a_damaged_checkpoint_is_ignored_for_the_one_before(scratch, log, damage):
+    scratch.save(1, {"step": np.array(1)})
+    scratch.save(2, {"step": np.array(2)})
+    path = newest(scratch)
+    path.write_bytes(damage(path.read_bytes()))
+    assert scratch.load()["step"] == 1
+    assert "checkpoint-000000002.npz is damaged" in log[0]
+    assert not path.exists()
+
+
+def test_all_damaged_is_none(scratch):
+    scratch.save(1, {"step": np.array(1)})
+    newest(scratch).write_bytes(b"junk")
+    assert scratch.load() is None
+
+
+def test_a_failed_write_is_logged_and_keeps_what_was_there(scratch, log, monkeypatch):
+    scratch.save(1, {"step": np.array(1)})
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert not scratch.save(2, {"step": np.array(2)})
+    assert "no checkpoint at step 2: No space left on device" in log[0]
+    assert scratch.load()["step"] == 1
+    assert len(list(scratch.folder.iterdir())) == 1
+
+
+def test_leftovers_of_a_killed_writer_are_removed(tmp_path):
+    (tmp_path / "key").mkdir()
+    (tmp_path / "key" / ".checkpoint-000000005-x.npz").write_bytes(b"half")
+    with Scratch(tmp_path, "key") as scratch:
+        assert list(scratch.folder.iterdir()) == []
+
+
+def test_remove_leaves_no_folder(scratch):
+    scratch.save(1, {"step": np.array(1)})
+    scratch.remove()
+    assert not scratch.folder.exists()
+
+
+HOLDER = textwrap.dedent(
+    """
+    import sys, time
+    from gan.training.checkpoints import Scratch
+    with Scratch(sys.argv[1], "key"):
+        print("held", flush=True)
+        time.sleep(60)
+    """
+)
+
+
+@pytest.fixture
+def holder(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    with process:
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_a_second_process_is_refused_with_the_firsts_number(tmp_path, holder, log):
+    started = time.monotonic()
+    with (
+        pytest.raises(UserError, match=f"already running in process {holder.pid}"),
+        Scratch(tmp_path, "key", wait_seconds=0.5, log=log.append),
+    ):
+        pass
+    assert 0.4 < time.monotonic() - started < 5
+    assert len(log) == 1 and "waiting" in log[0]
+    with Scratch(tmp_path, "another key"):
+        pass
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path, holder):
+    holder.kill()
+    holder.wait()
+    with Scratch(tmp_path, "key", wait_seconds=2):
+        pass

@@ -1,0 +1,43 @@
+import math
+
+import pytest
+
+pytestmark = pytest.mark.usefixtures("tensorflow")
+
+
+def factors(tensorflow, *steps, **options):
+    from gan.training.schedules import rate_factor
+
+    return [float(rate_factor(tensorflow.constant(step), **options)) for step in steps]
+
+
+def test_a_constant_rate_is_the_number_one_itself(tensorflow):
+    from gan.training.schedules import rate_factor
+
+    # not a tensor: the published set's program, and so its rounding, stays what it was
+    assert rate_factor(tensorflow.constant(7), steps=10, warm_up_steps=0, constant_share=1.0, final_share=1.0) == 1.0
+    assert isinstance(rate_factor(tensorflow.constant(7), steps=10, warm_up_steps=0, constant_share=1.0, final_share=1.0), float)
+
+
+def test_warm_up_by_hand(tensorflow):
+    options = {"steps": 100, "warm_up_steps": 4, "constant_share": 1.0, "final_share": 1.0}
+    assert factors(tensorflow, 0, 1, 2, 3, 4, 99, **options) == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
+
+
+def test_warm_up_constant_and_cosine_by_hand(tensorflow):
+    options = {"steps": 101, "warm_up_steps": 10, "constant_share": 20 / 101, "final_share": 0.02}
+    # the cosine runs over 80 steps, from 20 to 100: a quarter, a half and all of it
+    quarter = 0.02 + 0.98 * 0.5 * (1 + math.sqrt(0.5))
+    expected = [0.1, 1, 1, quarter, 0.51, 0.02]
+    assert factors(tensorflow, 0, 9, 20, 40, 60, 100, **options) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_run_of_one_step_has_a_rate(tensorflow):
+    assert factors(tensorflow, 0, steps=1, warm_up_steps=0, constant_share=0.5, final_share=0.1)[0] > 0
+
+
+def test_average_decay_by_hand(tensorflow):
+    from gan.training.schedules import average_decay
+
+    values = [float(average_decay(tensorflow.constant(step), 0.999)) for step in (0, 1, 90, 10**6)]
+    assert values == pytest.approx([1 / 10, 2 / 11, 91 / 100, 0.999])
