@@ -136,12 +136,13 @@ def test_a_step_is_the_published_one(engine, tensorflow):
 
 def test_two_runs_and_any_cut_into_blocks_give_the_same_bytes(engine, monkeypatch):
     from gan.training import loop
+    from gan.training.engine import Engine
 
     whole, logged = finish(engine)
     again, _ = finish(engine)
     assert [step for step, *_ in logged] == [0, 10, 20, 30, 40, 50]
     monkeypatch.setattr(loop, "BLOCK_STEPS", 7)
-    cut, _ = finish(engine, make_params(log_every_steps=25))
+    cut, _ = finish(Engine(make_params(log_every_steps=25), make_images()))
     for other in (again, cut):
         np.testing.assert_array_equal(whole.all_history, other.all_history)
         for name in whole.state:
@@ -161,7 +162,6 @@ def test_a_run_that_stops_at_every_block_ends_in_the_same_bytes(engine, tmp_path
             try:
                 run, _ = finish(
                     engine,
-                    make_params(),
                     state=state,
                     save=lambda run: scratch.save(run.next_step - 1, run.to_arrays()),
                     stop=lambda: True,
