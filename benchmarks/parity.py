@@ -52,14 +52,14 @@ def main():
     from benchmarks.variants import VARIANTS
 
     images = read_images(arguments.images)
-    for name, (engine_class, changes) in (
+    for name, (make_engine, changes) in (
         VARIANTS.items() if arguments.variants else [("as configured", VARIANTS["as configured"])]
     ):
         histories = []
         for seed in range(arguments.seeds):
             started = time.monotonic()
             changed = TrainParams.model_validate({**params.model_dump(), **changes, "seed": seed})
-            histories.append(train(engine_class(changed, images), arguments.steps))
+            histories.append(train(make_engine(changed, images), arguments.steps))
             print(f"{name}, seed {seed}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
         print(f"## {name}, {arguments.seeds} seeds\n\n{report(histories)}\n", flush=True)
     if arguments.keras_steps:

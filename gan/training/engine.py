@@ -1,20 +1,17 @@
-"""The training engine: many steps of a GAN's update, compiled into one function.
+"""The training engine: many training steps (`gan.training.step`), compiled into one function.
 
-A step updates the discriminator and the generator in the order that the parameters name; the lecture's is (1) a discriminator
-update on real images, (2) a second one on fakes, (3) a generator update through it. A block of steps is drawn, gathered and
-trained in a single call; nothing returns to Python between the steps of a block. The result depends on the parameters, the
-images, the labels and the step numbers alone: not on how steps are cut into blocks.
+A block of steps is drawn, gathered and trained in a single call; nothing returns to Python between the steps of a block. The
+result depends on the parameters, the images, the labels and the step numbers alone: not on how steps are cut into blocks.
 """
 
 import numpy as np
 import tensorflow as tf
 
 from gan.images import CLASSES, HALF_RANGE, IMAGE_SHAPE
-from gan.training import losses, threefry
-from gan.training.adam import adam_update
+from gan.training import threefry
 from gan.training.clusters import cluster, latent_bounds
 from gan.training.networks import build_discriminator, build_generator, logits_of
-from gan.training.schedules import average_decay, rate_factor
+from gan.training.step import TrainingStep
 
 BLOCK_STEPS = 25  # a log interval of 50 in two calls; larger blocks cost memory and gain under 1 %
 SAMPLE_COUNT = 16
@@ -35,24 +32,24 @@ class Engine:
     Clusters, if the parameters ask for them, are found here, in a few seconds.
     """
 
-    def __init__(self, params, images, labels=None):
+    def __init__(self, params, images, labels=None, *, step_class=TrainingStep):
         if images.dtype != np.uint8 or images.shape[1:] != IMAGE_SHAPE or len(images) == 0:
             raise ValueError(f"expected images uint8 [n, 28, 28, 1] with n > 0, got {images.dtype} {list(images.shape)}")
         if (labels is not None) != params.conditional or (labels is not None and labels.shape != images.shape[:1]):
             given = "none" if labels is None else list(labels.shape)
             raise ValueError(f"expected labels [{len(images)}] if and only if conditional, got {given}")
         self.params = params
-        self._cluster_bounds = None
+        cluster_bounds = None
         if params.clusters:
             labels = cluster(images, params.clusters, seed=params.seed, threads=params.threads)
-            self._cluster_bounds = latent_bounds(labels)
+            cluster_bounds = latent_bounds(labels)
         common = {"network": params.network, "leaky_slope": params.leaky_slope, "precision": params.compute_precision}
         self.generator = build_generator(
             latent_dim=params.latent_dim,
             units=params.generator_units,
             seed=2 * params.seed,
             conditional=params.conditional,
-            cluster_bounds=self._cluster_bounds,
+            cluster_bounds=cluster_bounds,
             **common,
         )
         self.discriminator = build_discriminator(
@@ -61,11 +58,12 @@ class Engine:
             classes=CLASSES if params.conditional else params.clusters,
             **common,
         )
-        self._d_logits = logits_of(self.discriminator)
         self._images = tf.constant(images)
         self._labels = None if labels is None else tf.constant(labels.astype(np.int32))
         xla = params.compiler == "xla"
-        self._parts = 1 if xla else min(params.threads, params.batch_size, SAMPLE_COUNT)
+        parts = 1 if xla else min(params.threads, params.batch_size, SAMPLE_COUNT)
+        d_logits = logits_of(self.discriminator)
+        self.step = step_class(params, self.generator, d_logits, cluster_bounds=cluster_bounds, parts=parts)
         self._train_block = tf.function(self._block, autograph=False)
         self._compiled_steps = tf.function(self._steps, autograph=False, jit_compile=xla)
         self._compiled_draw = tf.function(self._draw, autograph=False, jit_compile=True)
@@ -147,157 +145,11 @@ class Engine:
         loop = tf.while_loop(lambda index, *_: index < count, body, (tf.constant(0), state, rows))
         return loop[1], loop[2]
 
-    def step(self, state, step, real, d_latents, g_latents, labels=None):
-        """One training step on real images float32 [B, 28, 28, 1] and two sets of latents float32 [B, latent_dim].
-
-        `labels` int32 [B], for networks that are told classes, are those of the real images. Where they are digits, the fakes
-        are given the same ones. Returns the new state and (G loss, D loss, D accuracy in percent) as float32 [3], each taken
-        before its own update; the D figures are the mean of real and fake.
-        """
-        order = {"split": self._step_split, "alternating": self._step_alternating, "simultaneous": self._step_simultaneous}
-        latents = (d_latents, labels), (g_latents, labels)
-        state, g_loss, d_loss, accuracy = order[self.params.update_order](state, step, (real, labels), *latents)
-        if self.params.ema_decay > 0:
-            share = 1.0 - average_decay(step, self.params.ema_decay)
-            averages = [a + (w - a) * share for a, w in zip(state["g_average"], state["g"], strict=True)]
-            state = {**state, "g_average": averages}
-        return state, tf.stack([g_loss, d_loss, 100.0 * accuracy])
-
-    # below, `real`, `fakes` and `latents` are pairs: images or latents, and their labels or None
-
-    def _step_split(self, state, step, real, d_latents, g_latents):
-        updates_before = 2.0 * tf.cast(step, tf.float32)  # the discriminator's Adam counts both of a step's updates
-        state, d_loss_real, real_logits, _ = self.update_discriminator(state, step, updates_before + 1, real=real)
-        fakes = self.fakes(state["g"], d_latents)
-        state, d_loss_fake, _, fake_logits = self.update_discriminator(state, step, updates_before + 2, fakes=fakes)
-        state, g_loss = self.update_generator(state, step, g_latents)
-        accuracy = losses.accuracy(self.params.loss, real_logits=real_logits, fake_logits=fake_logits)
-        return state, g_loss, (d_loss_real + d_loss_fake) / 2, accuracy
-
-    def _step_alternating(self, state, step, real, d_latents, g_latents):
-        fakes = self.fakes(state["g"], d_latents)
-        update = tf.cast(step, tf.float32) + 1
-        state, d_loss, real_logits, fake_logits = self.update_discriminator(state, step, update, real=real, fakes=fakes)
-        state, g_loss = self.update_generator(state, step, g_latents, real=real)
-        accuracy = losses.accuracy(self.params.loss, real_logits=real_logits, fake_logits=fake_logits)
-        return state, g_loss, d_loss / losses.d_loss_terms(self.params.loss), accuracy
-
-    def _step_simultaneous(self, state, step, real, d_latents, g_latents):
-        fakes = self.fakes(state["g"], g_latents)
-        update = tf.cast(step, tf.float32) + 1
-        before = state
-        state, d_loss, real_logits, fake_logits = self.update_discriminator(state, step, update, real=real, fakes=fakes)
-        after, g_loss = self.update_generator(before, step, g_latents, real=real)
-        state = {**state, "g": after["g"], "g_m": after["g_m"], "g_v": after["g_v"]}
-        accuracy = losses.accuracy(self.params.loss, real_logits=real_logits, fake_logits=fake_logits)
-        return state, g_loss, d_loss / losses.d_loss_terms(self.params.loss), accuracy
-
-    def fakes(self, weights, latents):
-        """Images float32 [B, 28, 28, 1] from latents, and their labels: the given ones or, with clusters, the latents' own."""
-        latents, labels = latents
-        if self._cluster_bounds is None:
-            return self._generate(weights, latents, labels), labels
-        clusters = tf.searchsorted(tf.constant(self._cluster_bounds, tf.float32), latents[:, 0], side="right")
-        return self._generate(weights, latents, None), clusters
-
-    def update_discriminator(self, state, step, update, *, real=None, fakes=None):
-        """One Adam update, its `update`-th, of the discriminator alone on real images, fakes or both.
-
-        Returns (state, loss, real logits, fake logits), all from before the update and without the penalties.
-        """
-        logits = dict.fromkeys(("real_logits", "fake_logits"))
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(state["d"])
-            if real is not None:
-                logits["real_logits"] = self._classify(state["d"], *real)
-            if fakes is not None:
-                logits["fake_logits"] = self._classify(state["d"], *fakes)
-            loss = losses.d_loss(self.params.loss, **logits)
-        gradients = tape.gradient(loss, state["d"])
-        penalised = [(self.params.r1_gamma, real), (self.params.r2_gamma, fakes)]
-        penalised = [(gamma, *shown) for gamma, shown in penalised if gamma > 0 and shown is not None]
-        if penalised:
-            gradients = self._add_penalties(gradients, state["d"], step, penalised)
-        return self._apply(state, "d", gradients, step, update), loss, logits["real_logits"], logits["fake_logits"]
-
-    def _add_penalties(self, gradients, weights, step, penalised):
-        """`gradients` plus, every so many steps, those of the penalties on triples (gamma, images, labels), that many times."""
-        interval = self.params.penalty_every_steps
-
-        def added():
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(weights)
-                terms = [
-                    0.5
-                    * gamma
-                    * interval
-                    * losses.squared_gradient_norm(lambda x, labels=labels: self._classify(weights, x, labels), images)
-                    for gamma, images, labels in penalised
-                ]
-                penalty = tf.add_n(terms)
-            # the last layer's bias moves no gradient by the image
-            extra = tape.gradient(penalty, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-            return [g + e for g, e in zip(gradients, extra, strict=True)]
-
-        return added() if interval == 1 else tf.cond(step % interval == 0, added, lambda: gradients)
-
-    def update_generator(self, state, step, latents, *, real=None):
-        """One Adam update of the generator alone, through the discriminator; returns (state, loss before the update).
-
-        Only the relativistic loss looks at the real images.
-        """
-        pair = self.params.loss == "relativistic"
-        real_logits = self._classify(state["d"], *real) if pair else None
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(state["g"])
-            fake_logits = self._classify(state["d"], *self.fakes(state["g"], latents))
-            loss = losses.g_loss(self.params.loss, real_logits=real_logits, fake_logits=fake_logits)
-        return self._apply(state, "g", tape.gradient(loss, state["g"]), step, tf.cast(step, tf.float32) + 1), loss
-
-    def _apply(self, state, network, gradients, step, update):
-        p = self.params
-        options = p.generator_adam if network == "g" else p.discriminator_adam
-        factor = rate_factor(
-            step,
-            steps=p.steps,
-            warm_up_steps=p.warm_up_steps,
-            constant_share=p.constant_rate_share,
-            final_share=p.final_rate_share,
-        )
-        weights, first, second = adam_update(
-            state[network],
-            gradients,
-            state[f"{network}_m"],
-            state[f"{network}_v"],
-            update=update,
-            learning_rate=options.learning_rate * factor,
-            beta_1=options.beta_1,
-            beta_2=options.beta_2,
-            epsilon=options.epsilon,
-            update_clip=options.update_clip,
-        )
-        return {**state, network: weights, f"{network}_m": first, f"{network}_v": second}
-
     def _shown_weights(self, state):
         return state["g_average" if self.params.ema_decay > 0 else "g"]
 
-    def _generate(self, weights, latents, labels):
-        return self._in_parts(self.generator, weights, latents, labels)
-
-    def _classify(self, weights, images, labels):
-        return self._in_parts(self._d_logits, weights, images, labels)
-
-    def _in_parts(self, network, weights, inputs, labels):
-        """`network` on a batch, part by part: without XLA, a part a thread is faster than all threads in each operation."""
-        ends = [inputs.shape[0] * part // self._parts for part in range(self._parts + 1)]
-        outputs = []
-        for start, end in zip(ends, ends[1:], strict=False):
-            part = inputs[start:end]
-            outputs.append(network.stateless_call(weights, [], part if labels is None else [part, labels[start:end]])[0])
-        return outputs[0] if len(outputs) == 1 else tf.concat(outputs, axis=0)
-
     def _draw_samples(self, generator_weights):
-        return self._generate(generator_weights, self._sample_latents, self._sample_labels)
+        return self.step.generate(generator_weights, self._sample_latents, self._sample_labels)
 
     def _draw_sample_latents(self):
         count = SAMPLE_COUNT * self.params.latent_dim

@@ -73,21 +73,21 @@ def weights(state, name):
 
 def test_a_discriminator_update_moves_the_discriminator_alone(engine, tensorflow):
     before = engine.initial_state()
-    after, *_ = engine.update_discriminator(before, 0, 1.0, real=(tensorflow.zeros([32, 28, 28, 1]), None))
+    after, *_ = engine.step.update_discriminator(before, 0, 1.0, real=(tensorflow.zeros([32, 28, 28, 1]), None))
     for name in ("g", "g_m", "g_v"):
         assert all(np.array_equal(a, b) for a, b in zip(weights(before, name), weights(after, name), strict=True))
     # the real images are all zero here, so the first layer's kernel has no gradient, and everything else moves
     moved = [not np.array_equal(a, b) for a, b in zip(weights(before, "d"), weights(after, "d"), strict=True)]
     assert moved[-1]
     noise = tensorflow.random.stateless_normal([32, 28, 28, 1], [1, 2])
-    after, *_ = engine.update_discriminator(before, 0, 1.0, real=(noise, None))
+    after, *_ = engine.step.update_discriminator(before, 0, 1.0, real=(noise, None))
     assert all(not np.array_equal(a, b) for a, b in zip(weights(before, "d"), weights(after, "d"), strict=True))
 
 
 def test_a_generator_update_moves_the_generator_alone(engine, tensorflow):
     before = engine.initial_state()
     latents = tensorflow.random.stateless_normal([32, 10], [1, 2])
-    after, _ = engine.update_generator(before, 0, (latents, None))
+    after, _ = engine.step.update_generator(before, 0, (latents, None))
     for name in ("d", "d_m", "d_v"):
         assert all(np.array_equal(a, b) for a, b in zip(weights(before, name), weights(after, name), strict=True))
     assert all(not np.array_equal(a, b) for a, b in zip(weights(before, "g"), weights(after, "g"), strict=True))
@@ -95,9 +95,9 @@ def test_a_generator_update_moves_the_generator_alone(engine, tensorflow):
 
 def test_updates_push_the_losses_down(engine, tensorflow):
     state = engine.initial_state()
-    fakes = engine._generate(state["g"], tensorflow.random.stateless_normal([32, 10], [1, 2]), None)
-    state, first, *_ = engine.update_discriminator(state, 0, 1.0, fakes=(fakes, None))
-    _, second, *_ = engine.update_discriminator(state, 0, 2.0, fakes=(fakes, None))
+    fakes = engine.step.generate(state["g"], tensorflow.random.stateless_normal([32, 10], [1, 2]), None)
+    state, first, *_ = engine.step.update_discriminator(state, 0, 1.0, fakes=(fakes, None))
+    _, second, *_ = engine.step.update_discriminator(state, 0, 2.0, fakes=(fakes, None))
     assert second < first
 
 
@@ -452,10 +452,10 @@ def test_with_clusters_fakes_are_judged_as_the_cluster_of_their_first_latent(ten
     params = make_params(clusters=4, update_order="simultaneous", generator_units=[4], discriminator_units=[4])
     engine = Engine(params, make_images())
     real, _, g_latents, _ = small_batch(tensorflow, False)
-    edge = engine._cluster_bounds[1]
+    edge = engine.step._cluster_bounds[1]
     g_latents = g_latents.numpy()
     g_latents[:, 0] = edge  # the lower end of the third cluster
-    assert engine.fakes(engine.initial_state()["g"], (g_latents, None))[1].numpy().tolist() == [2] * 6
+    assert engine.step.fakes(engine.initial_state()["g"], (g_latents, None))[1].numpy().tolist() == [2] * 6
     before = engine.initial_state()
     after, _ = engine.step(before, tensorflow.constant(0), real, g_latents, g_latents, tensorflow.fill([6], 1))
     g_moved = np.any(after["g"][0].numpy() != before["g"][0].numpy(), axis=1)[10:]

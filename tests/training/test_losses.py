@@ -1,96 +1,104 @@
 import math
+import typing
 
 import numpy as np
 import pytest
 
 pytestmark = pytest.mark.usefixtures("tensorflow")
 
-LOSSES = ("non_saturating", "hinge", "relativistic")
+NAMES = ("non_saturating", "hinge", "relativistic")
 
 
 def column(tensorflow, *values):
     return tensorflow.constant([[value] for value in values])
 
 
+def test_every_loss_that_a_parameter_can_name_is_there(tensorflow):
+    from gan.training.losses import LOSSES
+    from gan.training.params import TrainParams
+
+    assert tuple(LOSSES) == typing.get_args(TrainParams.model_fields["loss"].annotation) == NAMES
+
+
 def test_non_saturating_by_hand(tensorflow):
-    from gan.training.losses import d_loss, g_loss
+    from gan.training.losses import LOSSES
 
     # logit ln 3 is probability 3/4, logit 0 is 1/2
     logits = column(tensorflow, math.log(3.0), 0.0)
     real = (-math.log(3 / 4) - math.log(1 / 2)) / 2
     fake = (-math.log(1 / 4) - math.log(1 / 2)) / 2
-    assert float(d_loss("non_saturating", real_logits=logits)) == pytest.approx(real, rel=1e-6)
-    assert float(d_loss("non_saturating", fake_logits=logits)) == pytest.approx(fake, rel=1e-6)
-    assert float(d_loss("non_saturating", real_logits=logits, fake_logits=logits)) == pytest.approx(real + fake, rel=1e-6)
-    assert float(g_loss("non_saturating", real_logits=None, fake_logits=logits)) == pytest.approx(real, rel=1e-6)
+    assert float(LOSSES["non_saturating"].d_loss(logits, None)) == pytest.approx(real, rel=1e-6)
+    assert float(LOSSES["non_saturating"].d_loss(None, logits)) == pytest.approx(fake, rel=1e-6)
+    assert float(LOSSES["non_saturating"].d_loss(logits, logits)) == pytest.approx(real + fake, rel=1e-6)
+    assert float(LOSSES["non_saturating"].g_loss(None, logits)) == pytest.approx(real, rel=1e-6)
 
 
 def test_hinge_by_hand(tensorflow):
-    from gan.training.losses import d_loss, g_loss
+    from gan.training.losses import LOSSES
 
     real, fake = column(tensorflow, 2.0, 0.5, -1.0), column(tensorflow, -3.0, 0.0, 1.0)
     # real: max(0, 1 - 2) + max(0, 1 - 0.5) + max(0, 1 + 1) = 0 + 0.5 + 2; fake: max(0, 1 - 3) + 1 + 2
-    assert float(d_loss("hinge", real_logits=real)) == pytest.approx(2.5 / 3)
-    assert float(d_loss("hinge", fake_logits=fake)) == pytest.approx(3 / 3)
-    assert float(d_loss("hinge", real_logits=real, fake_logits=fake)) == pytest.approx(5.5 / 3)
-    assert float(g_loss("hinge", real_logits=None, fake_logits=fake)) == pytest.approx(2 / 3)
+    assert float(LOSSES["hinge"].d_loss(real, None)) == pytest.approx(2.5 / 3)
+    assert float(LOSSES["hinge"].d_loss(None, fake)) == pytest.approx(3 / 3)
+    assert float(LOSSES["hinge"].d_loss(real, fake)) == pytest.approx(5.5 / 3)
+    assert float(LOSSES["hinge"].g_loss(None, fake)) == pytest.approx(2 / 3)
 
 
 def test_relativistic_by_hand(tensorflow):
-    from gan.training.losses import d_loss, g_loss
+    from gan.training.losses import LOSSES
 
     # pairs that differ by ln 3 and by -ln 3: D puts 3/4 and 1/4 on the real one being the real one, G hopes for the rest
     real, fake = column(tensorflow, math.log(3.0) + 5, 1.0), column(tensorflow, 5.0, 1.0 + math.log(3.0))
     both = (-math.log(3 / 4) - math.log(1 / 4)) / 2
-    assert float(d_loss("relativistic", real_logits=real, fake_logits=fake)) == pytest.approx(both, rel=1e-6)
-    assert float(g_loss("relativistic", real_logits=real, fake_logits=fake)) == pytest.approx(both, rel=1e-6)
-    assert float(d_loss("relativistic", real_logits=real[:1], fake_logits=fake[:1])) == pytest.approx(math.log(4 / 3), rel=1e-6)
-    assert float(g_loss("relativistic", real_logits=real[:1], fake_logits=fake[:1])) == pytest.approx(math.log(4), rel=1e-6)
+    assert float(LOSSES["relativistic"].d_loss(real, fake)) == pytest.approx(both, rel=1e-6)
+    assert float(LOSSES["relativistic"].g_loss(real, fake)) == pytest.approx(both, rel=1e-6)
+    assert float(LOSSES["relativistic"].d_loss(real[:1], fake[:1])) == pytest.approx(math.log(4 / 3), rel=1e-6)
+    assert float(LOSSES["relativistic"].g_loss(real[:1], fake[:1])) == pytest.approx(math.log(4), rel=1e-6)
 
 
 def test_cross_entropies_agree_with_keras(tensorflow):
     import keras
 
-    from gan.training.losses import d_loss
+    from gan.training.losses import LOSSES
 
     logits = tensorflow.random.stateless_normal([300, 1], [1, 2]) * 4
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
     ones, zeros = tensorflow.ones([300, 1]), tensorflow.zeros([300, 1])
-    assert float(d_loss("non_saturating", real_logits=logits)) == pytest.approx(float(loss(ones, logits)), rel=1e-5)
-    assert float(d_loss("non_saturating", fake_logits=logits)) == pytest.approx(float(loss(zeros, logits)), rel=1e-5)
+    assert float(LOSSES["non_saturating"].d_loss(logits, None)) == pytest.approx(float(loss(ones, logits)), rel=1e-5)
+    assert float(LOSSES["non_saturating"].d_loss(None, logits)) == pytest.approx(float(loss(zeros, logits)), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", NAMES)
 def test_losses_of_extreme_logits_are_finite(tensorflow, name):
-    from gan.training.losses import d_loss, g_loss
+    from gan.training.losses import LOSSES
 
     high, low = tensorflow.constant([[1e4]]), tensorflow.constant([[-1e4]])
-    assert float(d_loss(name, real_logits=high, fake_logits=low)) == 0
-    assert 1e4 <= float(d_loss(name, real_logits=low, fake_logits=high)) <= 2.1e4
-    assert math.isfinite(float(g_loss(name, real_logits=high, fake_logits=low)))
+    assert float(LOSSES[name].d_loss(high, low)) == 0
+    assert 1e4 <= float(LOSSES[name].d_loss(low, high)) <= 2.1e4
+    assert math.isfinite(float(LOSSES[name].g_loss(high, low)))
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_two_networks_pull_fake_logits_apart(tensorflow, name):
-    from gan.training.losses import d_loss, g_loss
+    from gan.training.losses import LOSSES
 
     real, fake = tensorflow.constant([[0.3]]), tensorflow.constant([[-0.2]])
     with tensorflow.GradientTape(persistent=True) as tape:
         tape.watch([real, fake])
-        d, g = d_loss(name, real_logits=real, fake_logits=fake), g_loss(name, real_logits=real, fake_logits=fake)
+        d, g = LOSSES[name].d_loss(real, fake), LOSSES[name].g_loss(real, fake)
     assert tape.gradient(d, fake).numpy().item() > 0 > tape.gradient(g, fake).numpy().item()
     assert tape.gradient(d, real).numpy().item() < 0
 
 
 def test_accuracy_by_hand(tensorflow):
-    from gan.training.losses import accuracy
+    from gan.training.losses import LOSSES
 
     # real: two of four above 0 (0 itself is called fake); fake: three of four at or below 0
     real = column(tensorflow, 1.0, 2.0, 0.0, -1.0)
     fake = column(tensorflow, -1.0, 0.0, -3.0, 5.0)
-    assert float(accuracy("non_saturating", real_logits=real, fake_logits=fake)) == pytest.approx((2 / 4 + 3 / 4) / 2)
+    assert float(LOSSES["non_saturating"].accuracy(real, fake)) == pytest.approx((2 / 4 + 3 / 4) / 2)
     # of the pairs, (1, -1), (2, 0) and (0, -3) are in order, (-1, 5) is not
-    assert float(accuracy("relativistic", real_logits=real, fake_logits=fake)) == pytest.approx(3 / 4)
+    assert float(LOSSES["relativistic"].accuracy(real, fake)) == pytest.approx(3 / 4)
 
 
 def test_squared_gradient_norm_by_hand(tensorflow):
