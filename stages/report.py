@@ -1,12 +1,13 @@
 """Reads data/model, data/evaluation, data/judge/floor.json, data/gallery, params.yaml, sets/lecture.yaml. Writes data/report/.
 
-One page that shows the run and needs nothing else: no network, no file beside it. Without an evaluation it says so.
+index.html is one page that shows the run and needs nothing else: no network, no file beside it. Without an evaluation it says
+so. losses.png is the chart of the losses alone, for places that show pictures.
 """
 
 from pathlib import Path
 
 from gan.errors import ParamsError
-from gan.files import write_bytes
+from gan.files import replacing_folder
 from gan.pages.params import GalleryParams, ReportParams
 from gan.params import PARAMS, read_file, read_section
 from gan.training.params import TrainParams
@@ -18,7 +19,7 @@ METRICS = Path("data/evaluation/metrics.json")
 TRAJECTORY = Path("data/evaluation/trajectory.csv")
 FLOOR = Path("data/judge/floor.json")
 GALLERY = Path("data/gallery")
-PAGE = Path("data/report/index.html")
+OUT = Path("data/report")
 LECTURE = Path("sets/lecture.yaml")  # beside whose parameters the published log is shown
 SHOWN_SECTIONS = ("train", "judge", "evaluate", "gallery")
 FLOOR_NAMES = {"test": "Real test images", "train_halves": "Real, half against half"}
@@ -60,7 +61,9 @@ def main():
         quality_curves=charts.quality_curves(trajectory, floor),
         parameters={name: tables.flatten(section) for name, section in sections.items()},
     )
-    write_bytes(PAGE, page.encode())
+    with replacing_folder(OUT) as folder:
+        (folder / "index.html").write_text(page, encoding="utf-8")
+        (folder / "losses.png").write_bytes(charts.losses_png(history))
 
 
 def shown_sections(content):

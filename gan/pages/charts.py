@@ -7,6 +7,7 @@ import re
 import markupsafe
 import matplotlib
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -61,6 +62,25 @@ class Series:
     high: np.ndarray | None = None
 
 
+def losses_png(history):
+    """The losses as a PNG of its own, bytes, for places that show pictures and no pages; equal histories give equal bytes."""
+    steps = _summary("", history["step"]).values
+    picture = io.BytesIO()
+    with _style({}):
+        figure = Figure(figsize=(6.4, 3.2), dpi=100, layout="constrained")
+        axes = figure.add_subplot()
+        for label, name in (("generator", "g_loss"), ("discriminator", "d_loss")):
+            line = _summary(label, history[name])
+            axes.fill_between(steps, line.low, line.high, alpha=0.25, linewidth=0)
+            axes.plot(steps, line.values, label=label)
+        axes.set_xlabel("step")
+        axes.set_ylabel("loss")
+        axes.legend(frameon=False)
+        axes.grid(linewidth=0.5)
+        FigureCanvasAgg(figure).print_png(picture, metadata={"Software": None})  # else the version of matplotlib stands in it
+    return picture.getvalue()
+
+
 def training_curves(history):
     """The two charts of training as SVG: losses, and the discriminator's accuracy."""
     steps = _summary("", history["step"]).values
@@ -96,7 +116,7 @@ def draw(name, steps, series, *, title, log=False, colors=SERIES_COLORS):
 
     `name` keeps the identifiers of several charts in one page apart.
     """
-    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": name}):
+    with _style(_STYLE | {"svg.hashsalt": name}):
         figure = Figure(figsize=(4.4, 2.9), layout="constrained")
         axes = figure.add_subplot()
         for line, color in zip(series, colors, strict=False):
@@ -121,6 +141,12 @@ def draw(name, steps, series, *, title, log=False, colors=SERIES_COLORS):
         FigureCanvasSVG(figure).print_svg(text, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     ends = "; ".join(f"{line.label} {line.values[0]:.4g} to {line.values[-1]:.4g}" for line in series)
     return _for_page(text.getvalue(), name, f"{title}, steps {steps[0]:.0f} to {steps[-1]:.0f}: {ends}")
+
+
+def _style(changes):
+    """matplotlib's own defaults with `changes`, whatever a matplotlibrc of this machine says."""
+    defaults = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
+    return matplotlib.rc_context(defaults | changes)
 
 
 def _summary(label, values):

@@ -118,7 +118,7 @@ class Page(html.parser.HTMLParser):
 
 def make_page():
     stage.main()
-    return stage.PAGE.read_text()
+    return (stage.OUT / "index.html").read_text()
 
 
 def error_of(call, *arguments, **options):
@@ -323,11 +323,14 @@ def test_hostile_text_stays_text(run):
     assert evil in cells and evil.replace("_", " ") in cells and json.dumps(evil) in cells
 
 
-def test_the_same_run_gives_the_same_bytes_in_another_process(run):
-    here = make_page()
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "1"}
+def test_the_same_run_gives_the_same_bytes_in_another_process_whatever_style_its_user_likes(run):
+    make_page()
+    here = {path.name: path.read_bytes() for path in stage.OUT.iterdir()}
+    assert set(here) == {"index.html", "losses.png"}
+    (run / "matplotlibrc").write_text("lines.linewidth: 9\nfont.size: 20\naxes.facecolor: red\n")
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "1", "MATPLOTLIBRC": str(run / "matplotlibrc")}
     subprocess.run([sys.executable, "-m", "stages.report"], check=True, env=env)
-    assert stage.PAGE.read_text() == here
+    assert {path.name: path.read_bytes() for path in stage.OUT.iterdir()} == here
 
 
 def test_tensorflow_and_pyplot_are_never_imported():
@@ -404,7 +407,7 @@ def test_an_error_is_one_line_of_the_command_and_keeps_the_old_page(run):
     assert done.returncode == 1
     assert done.stderr.startswith("python -m stages.report: data/model/history.csv: column 'g_loss' is missing")
     assert done.stderr.count("\n") == 1
-    assert stage.PAGE.read_text() == old
+    assert (stage.OUT / "index.html").read_text() == old
 
 
 PROBE = """
@@ -442,7 +445,7 @@ PROBE = """
 def test_a_browser_without_network_decodes_every_picture_and_plays_the_run(run, width):
     make_page()
     probed = run / "probed.html"
-    probed.write_text(stage.PAGE.read_text().replace("</body>", PROBE + "</body>"))
+    probed.write_text((stage.OUT / "index.html").read_text().replace("</body>", PROBE + "</body>"))
     command = [BROWSER, "--headless", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
     command += ["--disable-component-update", "--proxy-server=127.0.0.1:9", f"--user-data-dir={run / 'profile'}"]
     command += ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's sandbox refuses root

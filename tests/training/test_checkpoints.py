@@ -141,3 +141,42 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path, holder):
     holder.wait()
     with Scratch(tmp_path, "key", wait_seconds=2):
         pass
+
+
+def test_a_change_of_any_file_that_training_runs_gives_another_key(tmp_path):
+    from gan.params import read_section
+    from gan.training.checkpoints import run_key
+    from gan.training.params import TrainParams
+    from stages.command import code_files
+
+    params = read_section(ROOT / "params.yaml", "train", TrainParams)
+    pixels = np.zeros((1, 28, 28, 1), np.uint8)
+    files = code_files("train")
+    assert {"gan/errors.py", "gan/training/step.py", "gan/training/threefry.py", "stages/train.py"} <= set(files)
+    for name, path in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(path.read_bytes())
+    copies = {name: tmp_path / name for name in files}
+    key = run_key(params, pixels, None, code_files=files)
+    assert run_key(params, pixels, None, code_files=copies) == key
+    for path in copies.values():
+        content = path.read_bytes()
+        path.write_bytes(content + b"\n")
+        assert run_key(params, pixels, None, code_files=copies) != key, path
+        path.write_bytes(content)
+
+
+@pytest.mark.slow
+def test_training_loads_no_file_of_the_project_that_its_key_leaves_out(tensorflow):
+    """Not what the source text imports but what a process has really loaded."""
+    program = (
+        "import sys; import stages.train; from gan.runtime import start_tensorflow; start_tensorflow(1)\n"
+        "import gan.arrays, gan.training.engine, gan.training.loop, gan.training.checkpoints, gan.keras_files\n"
+        "print('\\n'.join(m.__file__ for m in list(sys.modules.values()) if getattr(m, '__file__', None)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {Path(line).relative_to(ROOT) for line in done.stdout.splitlines() if Path(line).is_relative_to(ROOT)}
+    from stages.command import code_files
+
+    own = {str(path) for path in loaded if path.parts[0] in ("gan", "stages", "flows", "commands")}
+    assert own and own <= set(code_files("train"))
