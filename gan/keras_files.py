@@ -45,7 +45,7 @@ def load_weights(model, path):
     try:
         model.load_weights(path)
     except Exception as error:  # as for load_model
-        raise DataError(f"{path}: not weights of this model: {str(error).strip().splitlines()[0]}") from None
+        raise DataError(f"{path}: not weights of this {model.name}: {str(error).strip().splitlines()[0]}") from None
 
 
 def _number_shared_object(value, numbers):

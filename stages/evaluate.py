@@ -28,50 +28,60 @@ def main():
     from gan.runtime import start_tensorflow
 
     start_tensorflow(params.threads)
-    from gan.arrays import load_images, load_labels
+    from gan.arrays import load_images
     from gan.generators import Sampler
     from gan.judge.classifier import outputs_of
     from gan.judge.evaluation import Evaluation
     from gan.judge.reference import Reference
     from gan.keras_files import load_model, load_weights
 
-    watch = Stopwatch("evaluate")
     reference = Reference.load(JUDGE / "reference.npz")
     training_images = load_images(NORMALIZED / "train_images.npy", mmap=True)
     judge = outputs_of(load_model(JUDGE / "judge.keras"))
     generator = load_model(MODEL / "generator.keras")
     sampler = Sampler(generator)
     evaluation = Evaluation(judge, reference, training_images, seed=params.seed)
+    watch = Stopwatch("evaluate")
 
-    def measure(name):
-        try:
-            metrics = evaluation.measure(sampler)
-        except DataError as error:
-            raise DataError(f"{name}: {error}") from None
-        watch.say(
-            f"{name}: FID {metrics['fid']:.2f}, precision {metrics['precision_percent']:.1f} %, "
-            f"recall {metrics['recall_percent']:.1f} %, {metrics['classes']} classes"
-        )
-        return metrics
-
-    metrics = measure("final model")
+    metrics = measure(evaluation, sampler, "final model", watch)
     if sampler.conditional and params.classification_accuracy_score:
-        test_images = load_images(NORMALIZED / "test_images.npy")
-        test_labels = load_labels(NORMALIZED / "test_labels.npy", count=len(test_images))
-        metrics |= evaluation.classification_accuracy(
-            sampler,
-            test_images,
-            test_labels,
-            classifier_params,
-            on_epoch=lambda epoch, loss: watch.say(f"training on generated digits, epoch {epoch}: loss {loss:.4f}"),
-        )
-        watch.say(f"classification accuracy {metrics['classification_accuracy_percent']:.2f} %")
+        metrics |= classification_accuracy(evaluation, sampler, classifier_params, watch)
     trajectory = []
     for step, path in kept_weights(MODEL / "trajectory"):
         load_weights(generator, path)
-        trajectory.append({"step": step, **measure(f"step {step}")})
+        trajectory.append({"step": step, **measure(evaluation, sampler, f"step {step}", watch)})
     write_json(OUT / "metrics.json", metrics)
     write_csv(OUT / "trajectory.csv", trajectory)
+
+
+def measure(evaluation, sampler, name, watch):
+    """The metrics of the sampler's generator, which `name` stands for on the console."""
+    try:
+        metrics = evaluation.measure(sampler)
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from None
+    watch.say(
+        f"{name}: FID {metrics['fid']:.2f}, precision {metrics['precision_percent']:.1f} %, "
+        f"recall {metrics['recall_percent']:.1f} %, {metrics['classes']} classes"
+    )
+    return metrics
+
+
+def classification_accuracy(evaluation, sampler, classifier_params, watch):
+    """The metrics of a classifier that is trained on generated digits alone."""
+    from gan.arrays import load_images, load_labels
+
+    test_images = load_images(NORMALIZED / "test_images.npy")
+    test_labels = load_labels(NORMALIZED / "test_labels.npy", count=len(test_images))
+    metrics = evaluation.classification_accuracy(
+        sampler,
+        test_images,
+        test_labels,
+        classifier_params,
+        on_epoch=lambda epoch, loss: watch.say(f"training on generated digits, epoch {epoch}: loss {loss:.4f}"),
+    )
+    watch.say(f"classification accuracy {metrics['classification_accuracy_percent']:.2f} %")
+    return metrics
 
 
 def kept_weights(folder):

@@ -38,8 +38,8 @@ def main():
     refuse_slow_convolutions(params, tf.config.list_physical_devices("GPU"))
 
     from gan.training.checkpoints import Scratch, run_key
-    from gan.training.engine import Engine, NonFiniteError
-    from gan.training.loop import StoppedError, TrainingRun, train
+    from gan.training.engine import Engine
+    from gan.training.loop import TrainingRun
 
     scratch_folder = Path(os.environ.get("GAN_SCRATCH", ".scratch")) / "train"
     key = run_key(params, pixels, labels, code_files=code_files("train"))
@@ -49,27 +49,33 @@ def main():
         run = TrainingRun.from_arrays(saved) if saved else TrainingRun(engine.initial_state())
         if saved:
             log(f"going on from step {run.next_step} of a run that was stopped")
-        try:
-            with (
-                StopSignals(lambda: log("stopping after this block of steps ...")) as stop,
-                ProgressBar(params.steps, run.next_step) as bar,
-            ):
-                train(
-                    engine,
-                    run,
-                    save=lambda current: scratch.save(current.next_step - 1, current.to_arrays()),
-                    checkpoint_every_seconds=runtime.checkpoint_every_seconds,
-                    stop_requested=lambda: stop.signal is not None,
-                    on_log=bar.log,
-                )
-        except StoppedError as error:
-            log(f"{error}; the next `dvc repro` goes on from there, and until then `make restore` brings the last results back")
-            sys.exit(128 + stop.signal)
-        except NonFiniteError as error:
-            raise UserError(f"training diverged: {error}; lower a learning rate or change the seed") from None
+        train_or_stop(engine, run, scratch, checkpoint_every_seconds=runtime.checkpoint_every_seconds)
         write_outputs(engine, run)
         scratch.remove()
     log(f"total training time: {run.seconds:.1f} s, {params.steps / run.seconds:.0f} steps/s")
+
+
+def train_or_stop(engine, run, scratch, *, checkpoint_every_seconds):
+    """Take `run` to its end; on a signal save it and exit with the signal's code. Raises UserError when training diverges."""
+    from gan.training.engine import NonFiniteError
+    from gan.training.loop import StoppedError, train
+
+    stop = StopSignals(lambda: log("stopping after this block of steps ..."))
+    try:
+        with stop, ProgressBar(engine.params.steps, run.next_step) as bar:
+            train(
+                engine,
+                run,
+                save=lambda current: scratch.save(current.next_step - 1, current.to_arrays()),
+                checkpoint_every_seconds=checkpoint_every_seconds,
+                stop_requested=lambda: stop.signal is not None,
+                on_log=bar.log,
+            )
+    except StoppedError as error:
+        log(f"{error}; the next `dvc repro` goes on from there, and until then `make restore` brings the last results back")
+        sys.exit(128 + stop.signal)
+    except NonFiniteError as error:
+        raise UserError(f"training diverged: {error}; lower a learning rate or change the seed") from None
 
 
 def refuse_slow_convolutions(params, gpus):

@@ -1,11 +1,17 @@
 """A wrong parameters file is one line that names the key, the value and what is allowed."""
 
+import contextlib
+from pathlib import Path
+
+import numpy as np
 import pydantic
 import pytest
 from pydantic import Field
 
 from gan.errors import ParamsError
-from gan.params import Section, parse_section, read_file, read_section
+from gan.params import Section, parse_section, parse_yaml, read_file, read_section, read_text
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Inner(Section):
@@ -114,17 +120,74 @@ def test_a_file_that_is_not_yaml(tmp_path, text):
     assert "params.yaml: not valid YAML: " in error_of(read_file, write(tmp_path, text))
 
 
-def test_a_file_that_is_not_text(tmp_path):
-    (tmp_path / "params.yaml").write_bytes(b"a: \xff\xfe")
-    assert "params.yaml: not valid YAML: " in error_of(read_file, tmp_path / "params.yaml")
-
-
 @pytest.mark.parametrize("text", ["", "just words\n", "- a\n- b\n"])
 def test_a_file_without_sections(tmp_path, text):
     assert "expected sections with keys, got " in error_of(read_file, write(tmp_path, text))
 
 
-@pytest.mark.parametrize("text", ["train: &train\n  steps: *train\n", "train:\n  steps: !!binary /w==\n"])
+@pytest.mark.parametrize("text", ["train:\n  ? [steps, rate]\n  : 3\n", "train:\n  ? {steps: 1}\n  : 3\n"])
 def test_what_json_cannot_hold(tmp_path, text):
     path = write(tmp_path, text)
-    assert error_of(read_section, path, "train", Params).startswith(f"{path}: train: ")
+    assert error_of(read_section, path, "train", Params).startswith(f"{path}: ")
+
+
+HOSTILE = {
+    "a tag whose value fits no type": "a: !!int abc",
+    "a tag that asks for a class": "a: !!python/object:os.system {}",
+    "a day that no month has": "a: 2020-13-45",
+    "more digits than Python converts": "a: " + "9" * 5000,
+    "aliases that multiply": "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]",
+    "lists 1,000 deep": "a: " + "[" * 1000 + "]" * 1000,
+    "lists 90,000 deep": "[" * 90_000,
+    "dashes alone": "- - - -",
+    "40,000 dashes": "- " * 40_000,
+    "99,000 hashes": "#" * 99_000,
+    "nothing": "",
+    "two documents": "a: 1\n---\nb: 2",
+    "a NUL": "a: \0",
+    "a tab": "a:\n\t- b",
+    "one word": "hello",
+    "a key twice": "a: 1\na: 2",
+    "bytes": "a: !!binary abc",
+    "an open quote": "a: 'x",
+    "two colons": "a: b: c",
+    "another version of YAML": "%YAML 9.9\n---\na: 1",
+    "half a character": 'a: "\\ud800"',
+    "a list": "[a, b]",
+    "more bytes than any": "a: " + "x" * 200_000,
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.timeout(10)
+def test_what_is_no_parameters_file_is_one_line(tmp_path, text):
+    path = tmp_path / "params.yaml"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    for keep_comments in (False, True):
+        with pytest.raises(ParamsError) as caught:
+            parse_yaml(read_text(path), path, keep_comments=keep_comments)
+        assert str(caught.value).startswith(f"{path}: ")
+        assert len(str(caught.value).splitlines()) == 1 and len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("content", ["a: ä".encode("utf-16"), b"a: \xff", b"\x00" * 50, bytes(range(256))])
+def test_bytes_that_are_no_text_are_one_line(tmp_path, content):
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ParamsError, match=r"params.yaml: (not a text in UTF-8|not valid YAML)"):
+        read_file(path)
+
+
+@pytest.mark.slow
+def test_no_bit_flip_of_the_parameters_is_more_than_one_line(tmp_path):
+    """Either it is still a mapping, or the error is ours."""
+    original = (ROOT / "params.yaml").read_bytes()
+    random = np.random.default_rng(0)
+    path = tmp_path / "params.yaml"
+    for position, bit in zip(random.integers(0, len(original), 300), random.integers(0, 8, 300), strict=True):
+        changed = bytearray(original)
+        changed[position] ^= 1 << bit
+        path.write_bytes(changed)
+        for keep_comments in (False, True):
+            with contextlib.suppress(ParamsError):
+                assert isinstance(parse_yaml(read_text(path), path, keep_comments=keep_comments), dict)
