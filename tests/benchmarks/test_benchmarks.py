@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import engine_bytes, parity, pipeline, seeds, train_speed
+from benchmarks import engine_bytes, judges, parity, pipeline, seeds, train_speed
 from gan.lecture import PUBLISHED_LOG
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = ("train_speed", "parity", "pipeline", "engine_bytes", "seeds")
+SCRIPTS = ("judges", "train_speed", "parity", "pipeline", "engine_bytes", "seeds")
 
 
 def result(name, speeds, label="x"):
@@ -149,3 +149,10 @@ def test_help(script):
     )
     assert done.returncode == 0
     assert "Markdown" in done.stdout or "Prints" in done.stdout or "prints" in done.stdout
+
+
+def test_judges_spread_stands_beside_the_stated_noise():
+    by_judge = [{"fid": value, "fid_std": 0.5, "classes": 9, "classes_std": 0.0} for value in (50.0, 54.0)]
+    # mean 52, deviation 4 / sqrt(2) = 2.828, 5.7 times 0.5
+    assert "| fid | 52 | 2.828 | 0.500 | 5.7 | 50 - 54 |" in judges.table(by_judge)
+    assert "| classes | 9.000 | 0.000 | 0.000 |  | 9.000 - 9.000 |" in judges.table(by_judge)
