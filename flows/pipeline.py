@@ -2,30 +2,23 @@
 
 import contextlib
 import functools
-import json
-import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from prefect import flow, get_client, get_run_logger, runtime
-from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Completed, Crashed, Failed
 
 from flows.deadline import Deadline, TimeUp
 from flows.dvc.reproduce import StageFailed
-from flows.dvc.session import DvcSession
 from flows.finish import finish
 from flows.git import Repository
 from flows.lock import RunLock, Skipped
 from flows.pipeline_run import PipelineRun
-from flows.remotes import fetch_versions
-from flows.request import Parameters, RunRequest
+from flows.places import in_working_tree, in_worktree
+from flows.request import RunRequest
 from flows.stage_task import STOPPED, StageTask
-from flows.versions import start_from_newest
-from flows.worktree import environment, remove_left_over, worktree
+from flows.worktree import remove_left_over
 from gan.errors import UserError
-from gan.files import write_bytes
-from gan.params import PARAMS
 
 
 @flow(name="pipeline", persist_result=False)
@@ -52,17 +45,8 @@ def pipeline(
     return bring_up_to_date(RunRequest(tuple(overrides), stage, force, isolated, commit, base, dated_seed))
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What the command line has begun for a run in the working tree while Prefect was still being imported."""
-
-    parameters: Parameters  # the project's check of them is done
-    lock: RunLock
-    session: DvcSession
-
-
 def prepared_pipeline(prepared):
-    """The flow `pipeline` for one run, which goes on from `prepared`."""
+    """The flow `pipeline` for one run in the working tree, which goes on from the PreparedRun `prepared`."""
 
     @functools.wraps(pipeline.fn)
     def run(overrides, *others, **named):
@@ -99,52 +83,16 @@ def _run(request, prepared):
     with lock.exclusive_run(name, flow_run=run_id, policy=settings.overlap, log=log.warning, deadline=deadline) as killed:
         _clear_up_after(killed, repository, log)
         if request.isolated:
-            place = _in_worktree(repository, request, parameters, lock)
+            place = in_worktree(repository, request, parameters, lock)
         else:
-            place = _in_working_tree(repository, request, parameters, lock, prepared)
+            place = in_working_tree(repository, request, parameters, lock, prepared)
         with place as (tree, base, session):
             described = session.describe()
             run = PipelineRun(run_id, request, settings, repository, tree, base, session, described, deadline, log)
-            return _walk(run) or finish(run)
+            return _run_stages(run) or finish(run)
 
 
-@contextlib.contextmanager
-def _in_worktree(repository, request, parameters, lock):
-    """Yield (worktree, its commit, DVC session) with the parameters in place, going on from the newest version."""
-    log, settings = get_run_logger(), parameters.settings
-    fetch_versions(repository, settings.git_remote, log.warning)
-    with worktree(repository, request.base, str(runtime.flow_run.id)[:8]) as tree:
-        (tree.root / PARAMS).write_text(parameters.text, encoding="utf-8")
-        parameters.check(tree.root)
-        with _session(tree, settings, lock, environment(repository)) as session:
-            session.share(repository)
-            newest = start_from_newest(repository, tree, request.base)
-            log.info("at commit %s%s", request.base[:12], f", going on from {newest}" if newest else "")
-            session.dvc("checkout", "--allow-missing", "--quiet")
-            yield tree, request.base, session
-
-
-@contextlib.contextmanager
-def _in_working_tree(repository, request, parameters, lock, prepared):
-    """Yield (the repository itself, its commit, DVC session) with the overrides written into params.yaml."""
-    base = repository.git("rev-parse", "HEAD")
-    if prepared is None or prepared.parameters != parameters:
-        parameters.check(repository.root)
-    with prepared.session if prepared else _session(repository, parameters.settings, lock) as session:
-        if request.overrides:
-            write_bytes(repository.root / PARAMS, parameters.text.encode())
-            get_run_logger().info("%s now says %s", PARAMS, ", ".join(request.overrides))
-        yield repository, base, session
-
-
-def _session(tree, settings, lock, variables=None):
-    """A DVC process in `tree` that holds the lock and could tell Prefect of the run's end if the run itself cannot."""
-    told = {"api": PREFECT_API_URL.value(), "flow_run": str(runtime.flow_run.id), "parent": os.getppid()}
-    variables = {**(variables or {}), **({"PIPELINE_RUN": json.dumps(told)} if told["api"] else {})}
-    return DvcSession(tree.root, grace_seconds=settings.grace_seconds, environment=variables, held_files=(lock.fileno(),))
-
-
-def _walk(run):
+def _run_stages(run):
     """Run the stages; the flow's final state if one of them did not end well, else None."""
     target, force = run.request.stage, run.request.force
     for stage in run.description.stages_for(target):

@@ -57,9 +57,10 @@ def _run_flow(request, parameters, lock, session):
     import httpx
     from prefect.settings import PREFECT_API_URL
 
-    from flows.pipeline import Prepared, pipeline, prepared_pipeline
+    from flows.pipeline import pipeline, prepared_pipeline
+    from flows.places import PreparedRun
 
-    flow = prepared_pipeline(Prepared(parameters, lock, session)) if session else pipeline
+    flow = prepared_pipeline(PreparedRun(parameters, lock, session)) if session else pipeline
     if not PREFECT_API_URL.value():
         guard_embedded_server()
     given = {**dataclasses.asdict(request), "overrides": list(request.overrides)}
