@@ -33,8 +33,8 @@ def states(runs, done):
 @pytest.mark.parametrize(("environment", "expected"), [({}, "None"), ({"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "45"}, "45")])
 def test_a_run_from_the_command_line_has_heartbeats_where_they_are_asked_for(environment, expected):
     code = (
-        "from flows.pipeline import _no_heartbeats\nfrom prefect.settings import get_current_settings\n"
-        "with _no_heartbeats():\n    print(get_current_settings().flows.heartbeat_frequency)"
+        "from flows.start import without_heartbeats\nfrom prefect.settings import get_current_settings\n"
+        "with without_heartbeats():\n    print(get_current_settings().flows.heartbeat_frequency)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **environment}, check=True, capture_output=True, text=True

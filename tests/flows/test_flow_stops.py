@@ -102,6 +102,28 @@ def test_a_killed_flow_leaves_no_process_and_the_next_run_notices(project, runs)
     assert runs.state(killed) == ("CRASHED", "Crashed")
 
 
+def embedded_servers(project):
+    return [line for line in project.processes() if "prefect.server.api.server" in line]
+
+
+def test_a_killed_flow_takes_its_embedded_server_along(project):
+    del project.environment["PREFECT_API_URL"]
+    flow = start_training(project)
+    assert len(embedded_servers(project)) == 1
+    flow.kill()
+    flow.wait()
+    wait_for(lambda: not project.processes(), 10, "the end of all processes")
+
+
+def test_an_embedded_server_that_still_starts_ends_with_its_flow(project):
+    del project.environment["PREFECT_API_URL"]
+    flow = project.start(*SLOW)
+    wait_for(lambda: embedded_servers(project), 60, "the server's process")
+    flow.kill()
+    flow.wait()
+    wait_for(lambda: not project.processes(), 10, "the end of all processes")
+
+
 def test_a_killed_isolated_run_leaves_no_worktree_behind(project):
     flow = start_training(project, "--isolated")
     flow.kill()
@@ -171,7 +193,7 @@ def test_an_idle_dvc_process_ends_with_its_flow(tmp_path):
     project = make_project(tmp_path, ran=True)
     script = """if True:
         import time
-        from flows.dvc_session import DvcSession
+        from flows.dvc.session import DvcSession
         session = DvcSession(".", grace_seconds=1)
         session.describe()
         print("up", flush=True)

@@ -1,18 +1,10 @@
-"""Isolated runs and the versions that they record: exact commits, bytes given back, pushes, the gate, pruning."""
+"""Isolated runs and the versions that they record: exact commits, bytes given back, pushes, pruning."""
 
 import json
-import sys
 
 import pytest
 
-from flows import gate, overrides
-from flows.settings import Gate
-from gan.errors import DataError
 from tests.helpers.toy_project import Project, Runs, make_project, run_id, server_url
-
-GATE = Gate(
-    artifact="generator", metrics_file="m.json", metric="fid", noise="fid_std", seed_spread=0.0, direction="lower", margin=2.0
-)
 
 
 @pytest.fixture
@@ -21,7 +13,7 @@ def project(tmp_path):
 
 
 def versions(project, *arguments):
-    return project.run(sys.executable, "-m", "flows.versions", *arguments).stdout
+    return project.gan("versions", *arguments).stdout
 
 
 def listed(project):
@@ -30,43 +22,6 @@ def listed(project):
 
 def snapshot(folder):
     return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
-
-
-def metrics(fid, noise=0.3):
-    return json.dumps({"fid": fid, "fid_std": noise}).encode()
-
-
-# two noises of 0.3 and 0.4 make a difference's noise of 0.5, and a margin of 2 allows 1.0
-@pytest.mark.parametrize("fid, mark", [(9.0, "accepted"), (10.0, "accepted"), (10.999, "accepted"), (11.001, "worse")])
-def test_the_gate_accepts_what_is_worse_by_no_more_than_the_noise(fid, mark):
-    verdict = gate.judge(GATE, metrics(fid), last_content=metrics(10.0, 0.4), last_tag="generator@v1.0.0")
-    assert verdict.mark == mark
-    higher = GATE.model_copy(update={"direction": "higher"})
-    mirrored = gate.judge(higher, metrics(20 - fid), last_content=metrics(10.0, 0.4), last_tag="generator@v1.0.0")
-    assert mirrored.mark == mark
-
-
-# a noise of 0.3 and 4 % of 10 make 0.5; the last one's is made the same, so twice the difference's noise is 1.414
-@pytest.mark.parametrize("last_fid, mark", [(8.59, "accepted"), (8.57, "worse")])
-def test_the_gate_knows_that_seeds_differ(last_fid, mark):
-    gate_of_seeds = GATE.model_copy(update={"seed_spread": 0.04})
-    last = metrics(last_fid, (0.5**2 - (0.04 * last_fid) ** 2) ** 0.5)
-    verdict = gate.judge(gate_of_seeds, metrics(10.0, 0.3), last_content=last, last_tag="generator@v1.0.0")
-    assert verdict.mark == mark
-    assert "10 ± 0.5, generator@v1.0.0 has " in verdict.message
-
-
-def test_the_gate_refuses_metrics_that_are_not_there():
-    with pytest.raises(DataError, match="has no number 'fid_std'"):
-        gate.judge(GATE, b'{"fid": 1.0}', last_content=None, last_tag=None)
-    with pytest.raises(DataError, match="missing or not valid JSON"):
-        gate.judge(GATE, None, last_content=None, last_tag=None)
-
-
-def test_overrides_keep_comments_and_types():
-    text = "a:\n  b: 1  # one\n  c: x\n"
-    assert overrides.apply(text, ["a.b=2.5", "a.c='1'"]) == "a:\n  b: 2.5 # one\n  c: '1'\n"
-    assert overrides.apply(text, []) == text
 
 
 @pytest.mark.slow

@@ -1,8 +1,6 @@
-"""Running one stage through DVC: what happened to it, and nothing lost when it fails or is stopped."""
+"""Running one stage through DVC, and what came of it."""
 
 import re
-import shutil
-from pathlib import Path
 
 CACHED, RESTORED, RAN = "Cached", "Restored", "Ran"
 _PROGRESS = re.compile(r"\bstep (\d+)/(\d+)")
@@ -32,58 +30,10 @@ def reproduce(session, stage, *, force=False, pull=False, on_line=None, deadline
     return _outcome(stage.name, lines)
 
 
-def selected(description, target=None):
-    """The stages to walk, in order: all, or `target` (which must exist) and those that it needs."""
-    if target is None:
-        return list(description.stages)
-    by_name = {stage.name: stage for stage in description.stages}
-    wanted, open_names = set(), [target]
-    while open_names:
-        name = open_names.pop()
-        if name not in wanted:
-            wanted.add(name)
-            open_names += by_name[name].needs
-    return [stage for stage in description.stages if stage.name in wanted]
-
-
 def progress(line):
     """(step, steps) of a progress line such as "step 1200/5001 …", or None."""
     match = _PROGRESS.search(line)
     return (int(match[1]), int(match[2])) if match and int(match[2]) > 0 else None
-
-
-class Keeper:
-    """Remembers a stage's outputs before it runs, since DVC deletes them first, and puts them back when it did not finish."""
-
-    def __init__(self, root, stage):
-        self._root = Path(root)
-        self._cached = {out.path: self._identity(out.path) for out in stage.outs if out.cached}
-        self._uncached = {
-            out.path: (self._root / out.path).read_bytes()
-            for out in stage.outs
-            if not out.cached and (self._root / out.path).is_file()
-        }
-
-    def put_back(self, session):
-        """Restore what was there and is gone: cached outputs by `dvc checkout`, the small ones that git keeps from memory."""
-        for path, content in self._uncached.items():
-            (self._root / path).parent.mkdir(parents=True, exist_ok=True)
-            (self._root / path).write_bytes(content)
-        lost = [path for path, identity in self._cached.items() if identity and self._identity(path) != identity]
-        for path in lost:  # what is there now is half an output
-            if (self._root / path).is_dir():
-                shutil.rmtree(self._root / path)
-            else:
-                (self._root / path).unlink(missing_ok=True)
-        if lost:
-            session.dvc("checkout", "--allow-missing", *lost)
-
-    def _identity(self, path):
-        try:
-            status = (self._root / path).stat()
-        except FileNotFoundError:
-            return None
-        return status.st_ino, status.st_ctime_ns
 
 
 def _outcome(name, lines):
