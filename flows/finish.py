@@ -34,7 +34,8 @@ def _record(run, previous):
     if run.request.stage is None:
         metrics_file = run.tree.root / settings.metrics_file
         content = metrics_file.read_bytes() if metrics_file.exists() else None
-        verdict, last = gate.verdict_against_last(run.repository, settings, content)
+        lock = (run.tree.root / gate.LOCK).read_bytes()
+        verdict, last = gate.verdict_against_last(run.repository, settings, content, lock=lock)
     new = versions.NewVersion(
         tag=versions.tag_name(run.id),
         flow_run=run.id,

@@ -7,12 +7,11 @@ import datetime
 import json
 from dataclasses import dataclass
 
-from flows.gate import Verdict
+from flows.gate import LOCK, Verdict
 from flows.metrics import flatten
 from gan.errors import UserError
 from gan.params import PARAMS
 
-LOCK = "dvc.lock"
 UNPUSHED = "refs/pipeline/unpushed/"  # one ref a version that is not on the remotes yet
 
 

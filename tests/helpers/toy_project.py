@@ -169,6 +169,8 @@ flow:
     metric: fid
     noise: fid_std
     seed_spread: 0.0
+    ruler: null
+    ruler_spread: 0.0
     direction: lower
     margin: 2.0
   pictures: [data/gallery/final.png, data/gallery/img-*.png]
