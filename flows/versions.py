@@ -44,7 +44,7 @@ class NewVersion:
     overrides: tuple[str, ...]
 
     def message(self):
-        """The commit's message; `_of_tag` reads its last paragraph."""
+        """The commit's message; `_of_tag` reads it again."""
         lines = [
             f"Flow-Run: {self.flow_run}",
             f"Base-Commit: {self.base}",
