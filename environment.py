@@ -60,7 +60,7 @@ def unfinished(folder, thing):
 
     An installer that is killed may leave a package of which a part is missing, and the next one would take it for whole.
     """
-    mark = folder / f".installing-{thing.name}"
+    mark = folder / f".installing-{thing.resolve().name}"
     again = mark.exists()
     mark.touch()
     yield again
@@ -96,7 +96,7 @@ def install(folder, thing, uv, *, again):
         # Python writes bytecode by itself, when it first imports a module, unless it is told not to
         if os.environ.get("PYTHONDONTWRITEBYTECODE"):
             arguments.append("--compile-bytecode")
-        command = [uv, "--no-config", "pip", "install", "--python", python_of(folder), *arguments, *options]
+        command = [uv, "--quiet", "--no-config", "pip", "install", "--python", python_of(folder), *arguments, *options]
         try:
             subprocess.run(command, capture_output=True, text=True, env=variables, check=True)
             return
