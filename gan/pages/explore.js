@@ -5,7 +5,7 @@ const explorer = (() => {
   const SIDE = 28;
   const PIXELS = SIDE * SIDE;
   const SPAN = 1.5; // as in gan/pages/latents.py
-  const SLICE_MILLISECONDS = 8; // of a frame, for the images of the plane
+  const FRAME_MILLISECONDS = 10; // of computing, then the rest waits for the next one
 
   async function load(text) {
     const data = JSON.parse(text);
@@ -41,7 +41,7 @@ const explorer = (() => {
     });
   }
 
-  // weights of the ten digits, of a generator that can be asked for them
+  // the digit that is asked for, as ten weights
   const onlyDigit = (digit) => Float32Array.from({ length: 10 }, (_, index) => (index === digit ? 1 : 0));
 
   // the image Float32Array [784] in [-1, 1] of latents
@@ -88,14 +88,16 @@ const explorer = (() => {
     return from.map((value, i) => a * value + b * to[i]);
   }
 
-  function paint(canvas, image, left = 0) {
+  function paint(canvas, image, left = 0, top = 0) {
     const pixels = new ImageData(SIDE, SIDE);
     for (let i = 0; i < PIXELS; i++) {
       const gray = Math.round((image[i] + 1) * 127.5);
       pixels.data.set([gray, gray, gray, 255], 4 * i);
     }
-    canvas.getContext("2d").putImageData(pixels, left, 0);
+    canvas.getContext("2d").putImageData(pixels, left, top);
   }
+
+  const waiting = new Map(); // see ask
 
   function show(model, root) {
     const find = (name) => root.querySelector(`[data-part="${name}"]`);
@@ -107,8 +109,6 @@ const explorer = (() => {
     const columns = mosaic.width / SIDE;
     const state = { place: [0, 0], digits: onlyDigit(conditional ? Number(model.text[0]) : 0), morphing: false };
     let corners = null;
-    let waiting = [];
-    let asked = false;
     const kept = [];
 
     const moved = (latents) => {
@@ -128,60 +128,80 @@ const explorer = (() => {
       };
     };
 
-    function draw() {
-      asked = false;
-      const { latents, digits } = current();
-      const image = generate(model, moved(latents), digits);
-      paint(find("image"), image);
+    // What is to be drawn, by name, in the order of asking: the image first, all else as a frame's time allows. What is asked for
+    // again keeps its turn, so that nothing waits for ever while somebody drags.
+    let image = null;
+
+    function ask(name, job) {
+      if (waiting.size === 0) requestAnimationFrame(frame);
+      waiting.set(name, job);
+    }
+
+    function frame() {
+      const end = performance.now() + FRAME_MILLISECONDS;
+      const first = waiting.get("image");
+      if (first) {
+        waiting.delete("image");
+        first();
+      }
+      for (const [name, job] of waiting) {
+        waiting.delete(name);
+        job();
+        if (performance.now() >= end) break;
+      }
+      if (waiting.size > 0) requestAnimationFrame(frame);
+    }
+
+    function change() {
+      ask("image", () => {
+        const { latents, digits } = current();
+        image = generate(model, moved(latents), digits);
+        paint(find("image"), image);
+      });
+      ask("opinion", comment);
+      if (conditional) write();
+    }
+
+    function comment() {
       const opinion = judge(model, image);
       const digit = opinion.indexOf(Math.max(...opinion));
       all("bar").forEach((bar, index) => bar.style.setProperty("--share", opinion[index]));
       find("opinion").textContent = `${digit}, ${Math.round(100 * opinion[digit])} %`;
+      find("image").setAttribute("aria-label", `Generated image; the judge says ${find("opinion").textContent}`);
       const near = nearest(model, image);
       paint(find("nearest"), model.training_images.subarray(near.index * PIXELS, (near.index + 1) * PIXELS));
       const limit = Math.sqrt(model.training.copy_thresholds[digit]);
       const distance = Math.sqrt(near.square);
       find("distance").textContent = `${distance.toFixed(1)}${distance < limit ? ": a copy" : ""}`;
       find("limit").textContent = limit.toFixed(1);
-      find("image").setAttribute("aria-label", `Generated image; the judge takes it for ${find("opinion").textContent}`);
-      if (conditional) write(moved(latents));
     }
 
-    function write(latents) {
+    function write() {
       const text = find("text").value.replace(/\D/g, "");
       const canvas = find("written");
-      canvas.width = SIDE * Math.max(1, text.length); // this also clears it
-      [...text].forEach((digit, index) => paint(canvas, generate(model, latents, onlyDigit(Number(digit))), SIDE * index));
-      canvas.setAttribute("aria-label", `The number ${text}, written by the generator`);
-    }
-
-    // the plane's images from the middle outwards, a few a frame
-    function fill() {
-      const end = performance.now() + SLICE_MILLISECONDS;
-      while (waiting.length > 0 && performance.now() < end) {
-        const [column, row] = waiting.shift();
-        const place = [(2 * column) / (columns - 1) - 1, 1 - (2 * row) / (columns - 1)];
-        const cell = document.createElement("canvas");
-        cell.width = cell.height = SIDE;
-        paint(cell, generate(model, moved(planePoint(corners, place)), state.digits));
-        mosaic.getContext("2d").drawImage(cell, column * SIDE, row * SIDE);
+        if (canvas.dataset.text !== text) {
+        canvas.width = SIDE * Math.max(1, text.length); // this also clears it
+        canvas.dataset.text = text;
+        canvas.setAttribute("aria-label", `The number ${text}, written by the generator`);
       }
-      if (waiting.length > 0) requestAnimationFrame(fill);
+      [...text].forEach((digit, index) => ask(`digit ${index}`, () => {
+        if (index < canvas.dataset.text.length) {
+          const wish = onlyDigit(Number(canvas.dataset.text[index]));
+          paint(canvas, generate(model, moved(current().latents), wish), SIDE * index);
+        }
+      }));
     }
 
+    // the plane's images from the middle outwards
     function refill() {
-      const idle = waiting.length === 0;
       const middle = (columns - 1) / 2;
       const far = ([column, row]) => Math.max(Math.abs(column - middle), Math.abs(row - middle));
-      waiting = Array.from({ length: columns * columns }, (_, i) => [i % columns, Math.floor(i / columns)]);
-      waiting.sort((one, other) => far(one) - far(other));
-      if (idle) requestAnimationFrame(fill);
-    }
-
-    function change() {
-      if (asked) return;
-      asked = true;
-      requestAnimationFrame(draw);
+      const cells = Array.from({ length: columns * columns }, (_, i) => [i % columns, Math.floor(i / columns)]);
+      cells.sort((one, other) => far(one) - far(other));
+      cells.forEach(([column, row]) => ask(`plane ${column} ${row}`, () => {
+        const place = [(2 * column) / (columns - 1) - 1, 1 - (2 * row) / (columns - 1)];
+        paint(mosaic, generate(model, moved(planePoint(corners, place)), state.digits), SIDE * column, SIDE * row);
+      }));
     }
 
     function goTo(across, up) {
@@ -268,5 +288,5 @@ const explorer = (() => {
     return model;
   })();
 
-  return { ready, generate, judge, nearest, latentsOf, onlyDigit };
+  return { ready, generate, judge, nearest, latentsOf, onlyDigit, idle: () => waiting.size === 0 };
 })();
