@@ -33,8 +33,8 @@
     training.forEach((cell, row) => (cell.textContent = data.training[row].texts[index]));
     if (measured) {
       const place = data.places[index];
-      quality.forEach((cell, row) => (cell.textContent = place < 0 ? "–" : data.quality[row].texts[place]));
-      measured.textContent = place < 0 ? "Quality, not measured so far:" : `Quality, measured at step ${data.measured[place]}:`;
+      quality.forEach((cell, row) => (cell.textContent = data.quality[row].texts[place]));
+      measured.textContent = `Quality, measured at step ${data.measured[place]}:`;
     }
     charts.forEach(({ marks, line, dots }) => {
       line.setAttribute("x1", marks.x[index]);

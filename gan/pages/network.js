@@ -60,9 +60,18 @@ const network = (() => {
             if (fromX < 0 || fromX >= width) continue;
             const pixel = (fromY * width + fromX) * inputs;
             const tap = (dy * size + dx) * inputs;
-            for (let i = 0; i < inputs; i++) {
+            // four inputs at once, so that the sums are read and written a quarter as often
+            let i = 0;
+            for (; i + 4 <= inputs; i += 4) {
+              const [a, b, c, d] = [input[pixel + i], input[pixel + i + 1], input[pixel + i + 2], input[pixel + i + 3]];
+              const row = (tap + i) * outputs;
+              for (let o = 0; o < outputs; o++) {
+                const w = row + o;
+                sums[o] += a * weights[w] + b * weights[w + outputs] + c * weights[w + 2 * outputs] + d * weights[w + 3 * outputs];
+              }
+            }
+            for (; i < inputs; i++) {
               const value = input[pixel + i];
-              if (value === 0) continue;
               const row = (tap + i) * outputs;
               for (let o = 0; o < outputs; o++) sums[o] += value * weights[row + o];
             }

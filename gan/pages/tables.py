@@ -1,6 +1,5 @@
 """The report's numbers as texts: the head of the page, the log, the metrics, the parameters."""
 
-import bisect
 import json
 import math
 
@@ -94,7 +93,7 @@ def evolution(steps, training, trajectory):
     """What stands beside each snapshot, taken at `steps`.
 
     `training` rows, a dict each with name and `texts`, have a text for each snapshot, of `training` values float64 [k]. `quality`
-    rows have one for each step in `measured`; `places` says which was the last before each snapshot, or -1.
+    rows have one for each step in `measured`; `places` says which of these is nearest to each snapshot.
     """
     rows = [
         {"name": name, "texts": [f"{value:.{digits}f}" for value in training[column]]}
@@ -107,13 +106,14 @@ def evolution(steps, training, trajectory):
     if not trajectory:
         return {"training": rows, "quality": [], "measured": [], "places": []}
     quality = []
-    places = [bisect.bisect_right(trajectory["step"], step) - 1 for step in steps]
+    measured = [int(step) for step in trajectory["step"]]
+    places = [min(range(len(measured)), key=lambda place: abs(measured[place] - step)) for step in steps]
     for name in [name for name in trajectory if name != "step" and not name.endswith("_std")]:
         deviations = trajectory.get(f"{name}_std", 0 * trajectory[name])
         texts = [with_noise(*pair) for pair in zip(trajectory[name], deviations, strict=True)]
         title = METRICS.get(name, (name.replace("_", " "),))[0]
         quality.append({"name": title, "texts": texts})
-    return {"training": rows, "quality": quality, "measured": [int(step) for step in trajectory["step"]], "places": places}
+    return {"training": rows, "quality": quality, "measured": measured, "places": places}
 
 
 def with_noise(value, deviation):

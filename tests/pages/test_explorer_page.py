@@ -363,8 +363,9 @@ def test_one_slider_moves_samples_marks_and_values(tab, made):
     })()"""
     first, second, last = (tab.run(show % index) for index in (0, 1, 3))
     assert first["alt"] == "Samples at step 0" and last["alt"] == "Samples at step 3"
-    assert first["values"] == ["1.000", "2.000", "50.0", "–", "–"] and first["measured"] == "Quality, not measured so far:"
+    assert first["values"] == ["1.000", "2.000", "50.0", "90", "10"] and first["measured"] == "Quality, measured at step 1:"
     assert second["values"] == ["2.000", "2.000", "51.0", "90", "10"] and second["measured"] == "Quality, measured at step 1:"
+    assert last["measured"] == "Quality, measured at step 3:"
     assert last["values"] == ["4.000", "2.000", "53.0", "20.5", "30"]
     assert len(last["lines"]) == 4 and len(last["dots"]) == 2 + 1 + 2 + 1
     assert all(before < after for before, after in zip(first["lines"], last["lines"], strict=True))

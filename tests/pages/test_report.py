@@ -209,10 +209,8 @@ def test_the_marks_on_a_curve_lie_on_its_line(run):
     )
 
 
-def test_the_values_beside_a_snapshot_are_those_of_its_step_and_of_the_last_measurement(run):
-    write_csv(
-        run / "data/evaluation/trajectory.csv", ["step", "fid", "fid_std", "new_one"], [[40, 90, 1.5, 7], [100, 30, 0.5, 8]]
-    )
+def test_the_values_beside_a_snapshot_are_those_of_its_step_and_of_the_nearest_measurement(run):
+    write_csv(run / "data/evaluation/trajectory.csv", ["step", "fid", "fid_std", "new_one"], [[40, 90, 1.5, 7], [95, 30, 0.5, 8]])
     page = Page(make_page())
     data = data_of(page, "evolution-data")
     assert data["training"][0] == {"name": "Generator loss", "texts": ["1.000", "1.050", "1.100"]}
@@ -221,7 +219,7 @@ def test_the_values_beside_a_snapshot_are_those_of_its_step_and_of_the_last_meas
         {"name": "FID", "texts": ["90.0 ± 1.5", "30.00 ± 0.50"]},
         {"name": "new one", "texts": ["7", "8"]},
     ]
-    assert (data["measured"], data["places"]) == ([40, 100], [-1, 0, 1])
+    assert (data["measured"], data["places"]) == ([40, 95], [0, 0, 1])
     assert [e["text"] for e in page.all("dd") if "data-quality" in e["attributes"]] == ["30.00 ± 0.50", "8"]
 
 
