@@ -1,10 +1,9 @@
 """The quality gate: is a version's metric worse than the last accepted version's by more than the noise?"""
 
 import json
-import math
 from dataclasses import dataclass
 
-from flows.metrics import flatten
+from flows.metrics import explained_by_noise, flatten, with_seeds
 from gan.errors import DataError
 
 
@@ -35,7 +34,7 @@ def verdict_on(content, settings, *, last_content, last_tag):
         return Verdict("accepted", f"{shown}; the first accepted version")
     last_value, last_noise = measurement(last_content, settings, last_tag)
     worse_by = value - last_value if settings.direction == "lower" else last_value - value
-    allowed = settings.margin * math.hypot(noise, last_noise)
+    allowed = explained_by_noise(noise, last_noise, settings.margin)
     change = f"{shown}, {last_tag} has {last_value:.4g} ± {last_noise:.2g}: "
     if worse_by <= 0:
         return Verdict("accepted", change + "not worse")
@@ -53,7 +52,8 @@ def measurement(content, settings, where):
     for key in (settings.metric, settings.noise):
         if not isinstance(metrics.get(key), int | float):
             raise DataError(f"{settings.metrics_file} of {where} has no number {key!r} (see gate in params.yaml)")
-    return metrics[settings.metric], math.hypot(metrics[settings.noise], settings.seed_spread * metrics[settings.metric])
+    value = metrics[settings.metric]
+    return value, with_seeds(metrics[settings.noise], value, settings.seed_spread)
 
 
 def verdict_against_last(repository, settings, content):

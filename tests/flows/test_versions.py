@@ -79,7 +79,9 @@ def test_versions_are_given_back_compared_shown_and_pruned(project):
     assert difference["data/evaluation/metrics.json"]["fid"] == {"old": 10.0, "new": 15.5, "diff": 5.5}
 
     compared = versions(project, "compare", oldest["tag"], newest["tag"])
-    assert "+5.5" in compared and "+  steps: 6  # updates" in compared
+    assert "+5.5" in compared and "  train.steps: 4 -> 6" in compared
+    assert compared.splitlines()[1].split()[-2:] == ["+5.50", "yes"]  # two noises of 0.5 and a margin of 2 explain 1.41
+    assert "worse by 5.50, more than the 1.41 that noise explains" in compared
     shown = versions(project, "show", "generator@v1.0.0")
     assert oldest["tag"] in shown and "nested.steps  4" in shown
     table = versions(project, "list").splitlines()
