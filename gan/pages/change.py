@@ -156,7 +156,7 @@ def _within(head, lines, rest):
 
 
 def _alt(text):
-    return re.sub(r"[^\w ,.:;()|-]", " ", text).replace("|", " ")
+    return re.sub(r"[^A-Za-z0-9 ,.:;()-]", " ", text).strip()
 
 
 def _link(link):

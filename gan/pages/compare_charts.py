@@ -38,6 +38,13 @@ class Overlay:
         return self.name in ("g_loss", "d_loss", "fid") and lowest > 0
 
 
+class _PlainLogFormatter(LogFormatter):
+    """Labels as few ticks of a logarithmic axis as its base class does, but 0.6 and not 6e-01."""
+
+    def __call__(self, x, pos=None):
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
 def overlays(histories, trajectories):
     """The Overlays of two runs, training first.
 
@@ -98,8 +105,8 @@ def _paint(axes, chart, colors):
     axes.set_xlabel("step")
     if chart.log:
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(LogFormatter())  # 0.1 and not a power of ten
-        axes.yaxis.set_minor_formatter(LogFormatter())
+        axes.yaxis.set_major_formatter(_PlainLogFormatter())
+        axes.yaxis.set_minor_formatter(_PlainLogFormatter())
 
 
 def _summarized(table, name):
