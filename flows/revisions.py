@@ -43,14 +43,11 @@ class Revision:
             if not file.is_file():
                 raise DataError(f"{path}: no such file; `dvc repro` or `dvc pull` brings it")
             return file
-        from dvc.exceptions import DvcException
-        from dvc.scm import SCMError
-
         copy = Path(folder) / path
         copy.parent.mkdir(parents=True, exist_ok=True)
         try:
             copy.write_bytes(self._files.read_bytes(path))
-        except (DvcException, SCMError, OSError) as error:
+        except Exception as error:  # DVC, its index and its remotes' libraries have classes of their own, with no base in common
             raise DataError(f"no {path} of {self}: {' '.join(str(error).split())}") from None
         return copy
 
