@@ -1,10 +1,9 @@
 """The quality gate: is a version's metric worse than the last accepted version's by more than the noise?"""
 
 import json
-import math
 from dataclasses import dataclass
 
-from flows.metrics import flatten
+from flows.metrics import explained_by_noise, flatten, with_spreads
 from gan.errors import DataError
 from gan.params import parse_yaml
 
@@ -39,7 +38,7 @@ def verdict_on(content, settings, *, last_content, last_tag, same_ruler=True):
         return Verdict("accepted", f"{shown}; the first accepted version")
     last_value, last_noise = measurement(last_content, settings, last_tag, same_ruler=same_ruler)
     worse_by = value - last_value if settings.direction == "lower" else last_value - value
-    allowed = settings.margin * math.hypot(noise, last_noise)
+    allowed = explained_by_noise(noise, last_noise, settings.margin)
     ruler = "" if same_ruler else ", measured by another judge"
     change = f"{shown}, {last_tag} has {last_value:.4g} ± {last_noise:.2g}{ruler}: "
     if worse_by <= 0:
@@ -59,8 +58,8 @@ def measurement(content, settings, where, *, same_ruler=True):
         if not isinstance(metrics.get(key), int | float):
             raise DataError(f"{settings.metrics_file} of {where} has no number {key!r} (see gate in params.yaml)")
     value = metrics[settings.metric]
-    shares = [settings.seed_spread] if same_ruler else [settings.seed_spread, settings.ruler_spread]
-    return value, math.hypot(metrics[settings.noise], *(share * value for share in shares))
+    spreads = [settings.seed_spread] if same_ruler else [settings.seed_spread, settings.ruler_spread]
+    return value, with_spreads(metrics[settings.noise], value, spreads)
 
 
 def verdict_against_last(repository, settings, content, *, lock):

@@ -4,11 +4,10 @@ The commit's message says where the version comes from, one line each ("Gate: ac
 """
 
 import datetime
-import json
 from dataclasses import dataclass
 
 from flows.gate import LOCK, Verdict
-from flows.metrics import flatten
+from flows.metrics import merged
 from gan.errors import UserError
 from gan.params import PARAMS
 
@@ -139,13 +138,9 @@ def find(repository, name):
 
 
 def metrics(repository, version):
-    """The numbers of a version's metrics files, one flat dict; a key that two files share gets its file's name in front."""
-    merged = {}
-    for path in version.metrics_files:
-        content = repository.read_at(version.commit, path)
-        for key, value in flatten(json.loads(content or b"{}")).items():
-            merged[f"{path}:{key}" if key in merged else key] = value
-    return merged
+    """The numbers of a version's metrics files, one flat dict."""
+    contents = {path: repository.read_at(version.commit, path) for path in version.metrics_files}
+    return merged({path: content for path, content in contents.items() if content is not None})
 
 
 def accepted_tags(repository):
