@@ -4,13 +4,16 @@ A block of steps is drawn, gathered and trained in a single call; nothing return
 result depends on the parameters, the images, the labels and the step numbers alone: not on how steps are cut into blocks.
 """
 
+import functools
+
+import keras
 import numpy as np
 import tensorflow as tf
 
 from gan.images import CLASSES, HALF_RANGE, IMAGE_SHAPE
 from gan.training import threefry
 from gan.training.clusters import cluster, latent_bounds
-from gan.training.networks import build_discriminator, build_generator, logits_of
+from gan.training.networks import CompiledDense, build_discriminator, build_generator, logits_of
 from gan.training.step import TrainingStep
 
 BLOCK_STEPS = 25  # a log interval of 50 in two calls; larger blocks cost memory and gain under 1 %
@@ -43,32 +46,20 @@ class Engine:
         if params.clusters:
             labels = cluster(images, params.clusters, seed=params.seed, threads=params.threads)
             cluster_bounds = latent_bounds(labels)
-        common = {"network": params.network, "leaky_slope": params.leaky_slope, "precision": params.compute_precision}
-        self.generator = build_generator(
-            latent_dim=params.latent_dim,
-            units=params.generator_units,
-            seed=2 * params.seed,
-            conditional=params.conditional,
-            cluster_bounds=cluster_bounds,
-            **common,
-        )
-        self.discriminator = build_discriminator(
-            units=params.discriminator_units,
-            seed=2 * params.seed + 1,
-            classes=CLASSES if params.conditional else params.clusters,
-            **common,
-        )
+        xla = params.compiler == "xla"
+        build = functools.partial(_build_networks, params, cluster_bounds)
+        self.generator, self.discriminator = build(keras.layers.Dense)
+        generator, discriminator = build(CompiledDense) if xla else (self.generator, self.discriminator)
         self._images = tf.constant(images)
         self._labels = None if labels is None else tf.constant(labels.astype(np.int32))
-        xla = params.compiler == "xla"
         parts = 1 if xla else min(params.threads, params.batch_size, SAMPLE_COUNT)
-        d_logits = logits_of(self.discriminator)
-        self.step = step_class(params, self.generator, d_logits, cluster_bounds=cluster_bounds, parts=parts)
+        self.step = step_class(params, generator, logits_of(discriminator), cluster_bounds=cluster_bounds, parts=parts)
         self._train_block = tf.function(self._block, autograph=False)
         self._compiled_steps = tf.function(self._steps, autograph=False, jit_compile=xla)
         self._compiled_draw = tf.function(self._draw, autograph=False, jit_compile=True)
         self._sample = tf.function(self._draw_samples, autograph=False, jit_compile=xla)
-        self._sample_latents = tf.function(self._draw_sample_latents, autograph=False, jit_compile=True)()
+        # the zero is an argument: XLA works out beforehand what depends on constants alone, and rounds as this processor does
+        self._sample_latents = tf.function(self._draw_sample_latents, autograph=False, jit_compile=True)(tf.constant(0))
         self._sample_labels = tf.range(SAMPLE_COUNT) % CLASSES if params.conditional else None
 
     def initial_state(self):
@@ -151,10 +142,35 @@ class Engine:
     def _draw_samples(self, generator_weights):
         return self.step.generate(generator_weights, self._sample_latents, self._sample_labels)
 
-    def _draw_sample_latents(self):
+    def _draw_sample_latents(self, first_step):
         count = SAMPLE_COUNT * self.params.latent_dim
-        words, _ = threefry.bits(seed=self.params.seed, purpose=_SAMPLES, first_step=0, steps=1, count=count)
+        words, _ = threefry.bits(seed=self.params.seed, purpose=_SAMPLES, first_step=first_step, steps=1, count=count)
         return tf.reshape(threefry.to_normal(words), [SAMPLE_COUNT, self.params.latent_dim])
+
+
+def _build_networks(params, cluster_bounds, dense_class):
+    """Generator and discriminator by TrainParams, with fresh weights: the same ones whatever the `dense_class`."""
+    common = {
+        "network": params.network,
+        "leaky_slope": params.leaky_slope,
+        "precision": params.compute_precision,
+        "dense_class": dense_class,
+    }
+    generator = build_generator(
+        latent_dim=params.latent_dim,
+        units=params.generator_units,
+        seed=2 * params.seed,
+        conditional=params.conditional,
+        cluster_bounds=cluster_bounds,
+        **common,
+    )
+    discriminator = build_discriminator(
+        units=params.discriminator_units,
+        seed=2 * params.seed + 1,
+        classes=CLASSES if params.conditional else params.clusters,
+        **common,
+    )
+    return generator, discriminator
 
 
 def to_unit_range(pixels):

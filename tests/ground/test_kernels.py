@@ -25,7 +25,7 @@ def test_the_tests_run_with_the_kernels_of_every_machine():
 
 @pytest.mark.parametrize("foreign", ["SkylakeX", "Sandybridge", "Zen"])
 def test_kernels_that_the_shell_asks_for_are_not_taken(foreign):
-    program = "from gan.runtime import pin_blas; pin_blas(); from tests.ground.test_runtime import kernels; print(kernels())"
+    program = "from gan.kernels import pin_numpy; pin_numpy(); from tests.ground.test_kernels import kernels; print(kernels())"
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=ROOT,
@@ -39,7 +39,7 @@ def test_kernels_that_the_shell_asks_for_are_not_taken(foreign):
 
 def test_pinning_too_late_is_an_error():
     done = subprocess.run(
-        [sys.executable, "-c", "import numpy; from gan.runtime import pin_blas; pin_blas()"],
+        [sys.executable, "-c", "import numpy; from gan.kernels import pin_numpy; pin_numpy()"],
         cwd=ROOT,
         env={**os.environ, "OPENBLAS_CORETYPE": "Sandybridge"},
         capture_output=True,
