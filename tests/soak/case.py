@@ -50,6 +50,7 @@ class Kind:
     group: str = "light"  # kinds of one group share worker processes
     spawns: bool = False
     share: float = 1.0
+    limit_bytes: int = 1_000_000_000  # of memory; less where growth without end would take long to get there
     smallest: bool = True  # whether a failure is made smaller; not for cases that take seconds
 
 

@@ -23,7 +23,6 @@ from tests.soak.case import FAULTS, Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 CASE_SECONDS = 20
-CASE_BYTES = 1_000_000_000
 WARM_UP_SECONDS = 120
 CASES_A_WORKER = 400
 CAMPAIGNS = {"inputs": "tests.soak.inputs"}
@@ -37,7 +36,7 @@ class Worker:
         self._process = None
         self._sandbox = None
 
-    def run(self, kind, case):
+    def run(self, kind, case, limit_bytes):
         """The Verdict of one case, and leaves its folder as `self.folder` until the next."""
         if self._process is None or self._served >= CASES_A_WORKER:
             self._start()
@@ -48,17 +47,17 @@ class Worker:
         start = time.monotonic()
         with contextlib.suppress(BrokenPipeError):
             self._send(request.encode())
-        answer, fault = self._answer(WARM_UP_SECONDS if kind not in self._warm else CASE_SECONDS)
+        answer, fault = self._answer(WARM_UP_SECONDS if kind not in self._warm else CASE_SECONDS, limit_bytes)
         if answer == "warm":
             self._warm.add(kind)
             start = time.monotonic()
-            answer, fault = self._answer(CASE_SECONDS)
+            answer, fault = self._answer(CASE_SECONDS, limit_bytes)
         seconds = time.monotonic() - start
         if fault is not None:
             self.stop()
             return Verdict(*fault, seconds=seconds)
         verdict = Verdict(**answer)
-        if verdict.peak_bytes > CASE_BYTES:
+        if verdict.peak_bytes > limit_bytes:
             self.stop()  # the next case begins with the memory of a fresh process
             return dataclasses.replace(verdict, outcome="memory", message=f"{verdict.peak_bytes / 1e9:.2f} GB; {verdict.message}")
         return verdict
@@ -116,7 +115,7 @@ class Worker:
         while content:
             content = content[self._process.stdin.write(content) :]
 
-    def _answer(self, limit_seconds):
+    def _answer(self, limit_seconds, limit_bytes):
         """(the worker's answer, None), or (None, (outcome, message)) where it gave none."""
         deadline = time.monotonic() + limit_seconds
         while time.monotonic() < deadline:
@@ -128,8 +127,8 @@ class Worker:
                 code = self._process.wait()
                 self._log.seek(0)
                 return None, ("crash", f"exit code {code}\n{self._log.read().decode(errors='replace')[-3000:]}")
-            if self._resident_bytes() > CASE_BYTES:
-                return None, ("memory", f"more than {CASE_BYTES / 1e9:g} GB")
+            if self._resident_bytes() > limit_bytes:
+                return None, ("memory", f"more than {limit_bytes / 1e9:g} GB")
         return None, ("hang", f"more than {limit_seconds} s")
 
     def _resident_bytes(self):
@@ -241,7 +240,7 @@ def _run_kind(label, kind_name, kind, cases, worker, *, out, seed, module, shrin
     def run(case):
         text = json.dumps(case, sort_keys=True)
         if text not in known:
-            known[text] = worker.run(kind_name, case)
+            known[text] = worker.run(kind_name, case, kind.limit_bytes)
         return known[text]
 
     failures = {}
@@ -257,7 +256,7 @@ def _run_kind(label, kind_name, kind, cases, worker, *, out, seed, module, shrin
     for number, case in enumerate(failures.values()):
         if kind.smallest:
             case = smallest(kind.cases, case, seed=seed, count=len(cases), run=run, limit_seconds=shrink_seconds)
-        verdict = worker.run(kind_name, case)
+        verdict = worker.run(kind_name, case, kind.limit_bytes)
         _keep(
             Path(out) / label / f"{number:02d}-{verdict.outcome.replace(' ', '-')}",
             module,
@@ -289,7 +288,8 @@ def replay(path):
     """The Verdict of the case in the file `path` that a failure left."""
     content = json.loads(Path(path).read_text())
     with contextlib.closing(Worker(content["module"])) as worker:
-        return worker.run(content["kind"], content["case"])
+        kind = importlib.import_module(content["module"]).KINDS[content["kind"]]
+        return worker.run(content["kind"], content["case"], kind.limit_bytes)
 
 
 def table(rows):
