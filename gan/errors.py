@@ -1,6 +1,6 @@
 """The errors that a user can cause: they end a command in one line that says what to do."""
 
-_LONGEST_MESSAGE = 800
+_LONGEST_MESSAGE = 600  # characters
 
 
 class UserError(Exception):
