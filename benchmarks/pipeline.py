@@ -85,10 +85,10 @@ def main():
         log("nothing to do")
         idle = {"`dvc repro`": times([beside_python("dvc"), "repro"], tree, arguments.repeats)}
         if arguments.flow:
-            flow = [sys.executable, "-m", "flows.pipeline"]
+            flow = [sys.executable, "-m", "commands", "flow"]
             with prefect_server(folder / "prefect") as (url, _):
-                idle["`python -m flows.pipeline`, a server running"] = times(flow, tree, arguments.repeats, PREFECT_API_URL=url)
-            idle["`python -m flows.pipeline`, embedded server"] = times(flow, tree, arguments.repeats)
+                idle["`gan flow`, a server running"] = times(flow, tree, arguments.repeats, PREFECT_API_URL=url)
+            idle["`gan flow`, embedded server"] = times(flow, tree, arguments.repeats)
         print(idle_table(idle))
     except TimeoutError as error:
         sys.exit(f"benchmarks/pipeline.py: {error}")

@@ -1,4 +1,4 @@
-"""What a run shows in Prefect's UI: pictures, metrics beside the previous version's, loss curves, progress, parameters, report.
+"""What a run shows in Prefect's UI: pictures and metrics beside the previous version's, curves, progress, parameters, report.
 
 Pictures are `data:` URIs of small PNGs, since the UI's server does not serve files.
 """
@@ -6,14 +6,12 @@ Pictures are `data:` URIs of small PNGs, since the UI's server does not serve fi
 import base64
 import contextlib
 import contextvars
-import csv
 import functools
 import io
-import json
 import queue
 import threading
 import time
-from pathlib import Path
+from dataclasses import dataclass
 
 from prefect.artifacts import (
     create_image_artifact,
@@ -23,89 +21,131 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from flows.gate import compare, flatten
-from gan.errors import DataError
+from flows.metrics import compare, merged
+from gan.params import PARAMS
 
 _CELL = 256  # pixels of a picture's longer side in the contact sheet
-_COLORS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#8c564b", "#e377c2")
+_COMPARED_CELL = 420  # and beside the previous version's
 _UPDATE_SECONDS = 3
 
 
-def publish(tree, settings, *, metrics_files, previous, previous_tag, tag):
-    """Create the artifacts of a finished run from the files in `tree`; what a partial run has not made is left out.
+@dataclass(frozen=True)
+class Previous:
+    """What a run is shown beside."""
 
-    previous: the previous version's flat metrics, {} where there is none.
+    tag: str  # the previous version's
+    metrics: dict  # its flat metrics
+    picture: bytes | None  # its file of `main_picture`, or None where it could not be had
+
+
+def publish(tree, settings, *, metrics_files, previous, tag):
+    """Create the artifacts of a finished run from the files in the folder `tree`; what a partial run has not made is left out.
+
+    previous: a Previous, or None where there is none.
     tag: this run's version, or None where it was not recorded.
     """
-    tree = Path(tree)
-    pictures = [path for pattern in settings.pictures for path in sorted(tree.glob(pattern))]
-    if pictures:
-        names = ", ".join(str(path.relative_to(tree)) for path in pictures)
-        create_image_artifact(image_url=_data_uri(contact_sheet(pictures)), key="gallery", description=names)
-    curves = tree / settings.curves.file
-    if curves.exists():
-        picture = draw_curves(curves, settings.curves.x, settings.curves.columns)
-        create_image_artifact(image_url=_data_uri(picture), key="loss-curves", description=settings.curves.file)
-    metrics = {}
-    for path in metrics_files:
-        if (tree / path).exists():
-            metrics |= flatten(json.loads((tree / path).read_bytes()))
-    if metrics:
-        create_table_artifact(
-            table=compare(metrics, previous), key="metrics", description=f"beside {previous_tag or 'no previous version'}"
-        )
+    _publish_pictures(tree, settings)
+    if previous is not None and previous.picture is not None:
+        _publish_comparison(tree, settings, previous)
+    contents = {path: (tree / path).read_bytes() for path in metrics_files if (tree / path).exists()}
+    if metrics := merged(contents):
+        compared = compare(metrics, previous.metrics if previous else {}, settings.gate)
+        create_table_artifact(table=metrics_table(compared), key="metrics", description=_about(compared, previous, settings.gate))
     get = f"`git checkout {tag} && dvc checkout` gives this run's files back." if tag else "The files are in the working tree."
     create_markdown_artifact(f"[{settings.report}]({settings.report})\n\n{get}", key="report", description="the report")
-    params = (tree / "params.yaml").read_text(encoding="utf-8")
-    create_markdown_artifact(f"```yaml\n{params}\n```", key="parameters", description="params.yaml of this run")
+    params = (tree / PARAMS).read_text(encoding="utf-8")
+    create_markdown_artifact(f"```yaml\n{params}\n```", key="parameters", description=f"{PARAMS} of this run")
+
+
+def metrics_table(compared):
+    """A row for each ComparedMetric: metric, value, noise, previous, change, and whether that is beyond noise: yes, no or –."""
+    return [
+        {
+            "metric": one.metric,
+            "value": one.value,
+            "noise": one.noise,
+            "previous": one.previous,
+            "change": "" if one.change is None else f"{one.change:+.4g}",
+            "beyond noise": {None: "–", True: "yes", False: "no"}[one.beyond_noise],
+        }
+        for one in compared
+    ]
+
+
+def main_picture(tree, settings):
+    """The path, relative to the folder `tree`, of the first of the run's pictures: runs are compared by it. None without any."""
+    found = _pictures(tree, settings)
+    return found[0].relative_to(tree).as_posix() if found else None
+
+
+def _about(compared, previous, gate):
+    if previous is None:
+        return "no previous version"
+    counted = f"beyond noise: by more than {gate.margin:g} standard deviations of a difference, of drawing another sample"
+    seeds = [one.metric for one in compared if one.seeds]
+    return f"beside {previous.tag}; {counted}" + (f" and, for {seeds[0]}, of another seed of training" if seeds else "")
+
+
+def _pictures(tree, settings):
+    return [path for pattern in settings.pictures for path in sorted(tree.glob(pattern))]
+
+
+def _publish_pictures(tree, settings):
+    if pictures := _pictures(tree, settings):
+        names = ", ".join(str(path.relative_to(tree)) for path in pictures)
+        create_image_artifact(image_url=_data_uri(contact_sheet(pictures)), key="gallery", description=names)
+    curves = tree / settings.curves
+    if curves.exists():
+        create_image_artifact(image_url=_data_uri(curves.read_bytes()), key="loss-curves", description=settings.curves)
+
+
+def _publish_comparison(tree, settings, previous):
+    path = main_picture(tree, settings)
+    sheet = beside_previous((tree / path).read_bytes(), previous.picture)
+    description = (
+        f"{path}: {previous.tag}, this run, and the difference; `gan versions compare {previous.tag} . --page` shows more"
+    )
+    create_image_artifact(image_url=_data_uri(sheet), key="beside-previous", description=description)
+
+
+def beside_previous(content, previous):
+    """A PNG of two PNGs, bytes: the previous one, this one and, where both have the same shape, |this - previous|."""
+    from PIL import Image, ImageChops
+
+    images = [Image.open(io.BytesIO(one)).convert("RGB") for one in (previous, content)]
+    if images[0].size == images[1].size:
+        images.append(ImageChops.difference(*images))
+    return _png(_in_cells(images, _COMPARED_CELL))
 
 
 def contact_sheet(paths):
     """PNG bytes of the images at `paths` side by side, at most four in a row."""
     from PIL import Image
 
-    cells = []
+    images = []
     for path in paths:
         with Image.open(path) as image:
-            image = image.convert("RGB")
-            image.thumbnail((_CELL, _CELL))
-            cells.append(image)
-    columns = min(4, len(cells))
-    rows = -(-len(cells) // columns)
-    sheet = Image.new("RGB", (columns * _CELL, rows * _CELL), "white")
-    for number, cell in enumerate(cells):
-        sheet.paste(cell, (number % columns * _CELL, number // columns * _CELL))
-    return _png(sheet)
+            images.append(image.convert("RGB"))
+    return _png(_in_cells(images, _CELL))
 
 
-def draw_curves(file, x, columns):
-    """PNG bytes of a small line chart of `columns` over `x` of a CSV file with a header."""
-    from PIL import Image, ImageDraw
+def _in_cells(images, side):
+    """The images on white, each within a square of `side` pixels, at most four in a row."""
+    from PIL import Image
 
-    with open(file, newline="", encoding="utf-8") as lines:
-        rows = list(csv.DictReader(lines))
-    missing = [name for name in (x, *columns) if not rows or name not in rows[0]]
-    if missing:
-        raise DataError(f"{file}: no column {missing[0]!r} (see curves in params.yaml)")
-    xs = [float(row[x]) for row in rows]
-    ys = {name: [float(row[name]) for row in rows] for name in columns}
-    low, high = min(map(min, ys.values())), max(map(max, ys.values()))
-    width, height, margin = 640, 320, 30
-    chart = Image.new("RGB", (width, height), "white")
-    draw = ImageDraw.Draw(chart)
-    draw.rectangle((margin, margin, width - margin, height - margin), outline="#bbbbbb")
+    columns = min(4, len(images))
+    rows = -(-len(images) // columns)
+    sheet = Image.new("RGB", (columns * side, rows * side), "white")
+    for number, image in enumerate(images):
+        image.thumbnail((side, side))
+        sheet.paste(image, (number % columns * side, number // columns * side))
+    return sheet
 
-    def point(at, value):
-        right = (at - xs[0]) / ((xs[-1] - xs[0]) or 1)
-        up = (value - low) / ((high - low) or 1)
-        return margin + right * (width - 2 * margin), height - margin - up * (height - 2 * margin)
 
-    for number, (name, values) in enumerate(ys.items()):
-        points = [point(at, value) for at, value in zip(xs, values, strict=True)]
-        draw.line(points if len(points) > 1 else points * 2, fill=_COLORS[number])
-        draw.text((margin + 100 * number, 10), name, fill=_COLORS[number])
-    draw.text((margin, height - margin + 8), f"{x} {xs[0]:g} to {xs[-1]:g}; values {low:.4g} to {high:.4g}", fill="#555555")
-    return _png(chart)
+def _png(image):
+    png = io.BytesIO()
+    image.save(png, "PNG", optimize=True)
+    return png.getvalue()
 
 
 class Progress:
@@ -141,12 +181,6 @@ class Progress:
                     artifact = create_progress_artifact(percent, key="progress", description=description)
                 else:
                     update_progress_artifact(artifact, progress=percent)
-
-
-def _png(image):
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
 
 
 def _data_uri(png):

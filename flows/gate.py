@@ -1,19 +1,21 @@
 """The quality gate: is a version's metric worse than the last accepted version's by more than the noise?"""
 
 import json
-import math
 from dataclasses import dataclass
 
-from flows.git import git, read_at
+from flows.metrics import explained_by_noise, flatten, with_spreads
 from gan.errors import DataError
+from gan.params import parse_yaml
+
+LOCK = "dvc.lock"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """mark: "accepted", "worse" or "partial" (not all stages were asked for); message: one line with the numbers."""
+    """What the gate says of one version."""
 
-    mark: str
-    message: str
+    mark: str  # "accepted", "worse" or "partial": not all stages were asked for
+    message: str  # one line with the numbers
 
     @property
     def accepted(self):
@@ -23,20 +25,22 @@ class Verdict:
 PARTIAL = Verdict("partial", "only some of the stages ran, so the metrics may be an older model's: not judged")
 
 
-def judge(gate, content, *, last_content, last_tag):
-    """Compare the metrics files' bytes of a new version and of the last accepted one (None: there is none yet).
+def verdict_on(content, settings, *, last_content, last_tag, same_ruler=True):
+    """Compare the bytes of two metrics files: a new version's and the last accepted one's (None: there is none yet).
 
     The difference is measured in standard deviations of a difference, sqrt(noise_new^2 + noise_last^2), where each noise is that
-    of the measurement and the spread over training seeds, sqrt(measured^2 + (seed_spread * value)^2).
+    of the measurement and the spread over training seeds, sqrt(measured^2 + (seed_spread * value)^2). Where not the same ruler
+    has measured both, the spread over rulers is a third part of each.
     """
-    value, noise = measurement(gate, content, "this run")
-    shown = f"{gate.metric} {value:.4g} ± {noise:.2g}"
+    value, noise = measurement(content, settings, "this run", same_ruler=same_ruler)
+    shown = f"{settings.metric} {value:.4g} ± {noise:.2g}"
     if last_content is None:
         return Verdict("accepted", f"{shown}; the first accepted version")
-    last_value, last_noise = measurement(gate, last_content, last_tag)
-    worse_by = value - last_value if gate.direction == "lower" else last_value - value
-    allowed = gate.margin * math.hypot(noise, last_noise)
-    change = f"{shown}, {last_tag} has {last_value:.4g} ± {last_noise:.2g}: "
+    last_value, last_noise = measurement(last_content, settings, last_tag, same_ruler=same_ruler)
+    worse_by = value - last_value if settings.direction == "lower" else last_value - value
+    allowed = explained_by_noise(noise, last_noise, settings.margin)
+    ruler = "" if same_ruler else ", measured by another judge"
+    change = f"{shown}, {last_tag} has {last_value:.4g} ± {last_noise:.2g}{ruler}: "
     if worse_by <= 0:
         return Verdict("accepted", change + "not worse")
     if worse_by <= allowed:
@@ -44,42 +48,42 @@ def judge(gate, content, *, last_content, last_tag):
     return Verdict("worse", change + f"worse by {worse_by:.3g}, more than the allowed {allowed:.3g}")
 
 
-def measurement(gate, content, where):
+def measurement(content, settings, where, *, same_ruler=True):
     """(metric, its noise) from the JSON bytes `content`; raises DataError where they are missing or no numbers."""
     try:
         metrics = flatten(json.loads(content))
     except (TypeError, json.JSONDecodeError):
-        raise DataError(f"{gate.metrics_file} of {where}: missing or not valid JSON; the quality gate reads it") from None
-    for key in (gate.metric, gate.noise):
+        raise DataError(f"{settings.metrics_file} of {where}: missing or not valid JSON; the quality gate reads it") from None
+    for key in (settings.metric, settings.noise):
         if not isinstance(metrics.get(key), int | float):
-            raise DataError(f"{gate.metrics_file} of {where} has no number {key!r} (see gate in params.yaml)")
-    return metrics[gate.metric], math.hypot(metrics[gate.noise], gate.seed_spread * metrics[gate.metric])
+            raise DataError(f"{settings.metrics_file} of {where} has no number {key!r} (see gate in params.yaml)")
+    value = metrics[settings.metric]
+    spreads = [settings.seed_spread] if same_ruler else [settings.seed_spread, settings.ruler_spread]
+    return value, with_spreads(metrics[settings.noise], value, spreads)
 
 
-def flatten(value, prefix=""):
-    """Nested dicts of a metrics file as one dict with dotted names; lists are left out."""
-    if not isinstance(value, dict):
-        return {prefix: value} if isinstance(value, int | float | str) else {}
-    flat = {}
-    for key, item in value.items():
-        flat |= flatten(item, f"{prefix}.{key}" if prefix else str(key))
-    return flat
+def verdict_against_last(repository, settings, content, *, lock):
+    """Compare the metrics file's bytes `content` with the last accepted version's: (Verdict, that version's tag or None).
+
+    lock: the bytes of the new version's dvc.lock, which names the ruler that measured it.
+    """
+    last = last_accepted(repository, settings.artifact)
+    last_content = repository.read_at(last, settings.metrics_file) if last else None
+    if last and last_content is None:
+        raise DataError(f"{last} has no {settings.metrics_file} in git; declare that metric with `cache: false` in dvc.yaml")
+    same_ruler = last is None or out_digest(lock, settings.ruler) == out_digest(repository.read_at(last, LOCK), settings.ruler)
+    return verdict_on(content, settings, last_content=last_content, last_tag=last, same_ruler=same_ruler), last
 
 
-def compare(metrics, previous):
-    """Rows of metric, value, previous value and change; both arguments are flat dicts."""
-    rows = []
-    for key, value in metrics.items():
-        before = previous.get(key)
-        numbers = isinstance(value, int | float) and isinstance(before, int | float)
-        change = f"{value - before:+.4g}" if numbers else ""
-        rows.append({"metric": key, "value": value, "previous": "" if before is None else before, "change": change})
-    return rows
+def out_digest(lock, path):
+    """What the bytes `lock` of a dvc.lock say of the content of the out `path`; None where they do not name it."""
+    stages = parse_yaml(lock.decode(), LOCK).get("stages", {}) if lock else {}
+    return next((out.get("md5") for stage in stages.values() for out in stage.get("outs", ()) if out["path"] == path), None)
 
 
-def last_accepted(root, artifact):
+def last_accepted(repository, artifact):
     """The newest tag `artifact@v1.2.3`, or None."""
-    tags = git(root, "tag", "--list", f"{artifact}@v*", "--sort=-version:refname").splitlines()
+    tags = repository.git("tag", "--list", f"{artifact}@v*", "--sort=-version:refname").splitlines()
     return tags[0] if tags else None
 
 
@@ -89,12 +93,3 @@ def next_tag(artifact, last):
         return f"{artifact}@v1.0.0"
     major, minor, _ = last.rpartition("@v")[2].split(".", 2)
     return f"{artifact}@v{major}.{int(minor) + 1}.0"
-
-
-def against_last(root, gate, content):
-    """Judge the metrics bytes `content` against the last accepted version in `root`: (Verdict, its tag or None)."""
-    last = last_accepted(root, gate.artifact)
-    last_content = read_at(root, last, gate.metrics_file) if last else None
-    if last and last_content is None:
-        raise DataError(f"{last} has no {gate.metrics_file} in git; declare that metric with `cache: false` in dvc.yaml")
-    return judge(gate, content, last_content=last_content, last_tag=last), last

@@ -1,35 +1,12 @@
-"""Parameter overrides such as `train.steps=1000`: applied to the text of params.yaml, comments kept, and checked before a run."""
+"""Parameter overrides such as `train.steps=1000`, applied to the text of params.yaml; comments are kept."""
 
 import difflib
-import functools
 import io
-import shlex
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
 
 from ruamel.yaml import YAML, YAMLError
 
-from flows.git import git, read_at
-from flows.settings import FlowParams
 from gan.errors import ParamsError
-from gan.params import read_section
-
-PARAMS = "params.yaml"
-
-
-def read(root, revision=None):
-    """The text of params.yaml in the working tree `root`, or as it is at a revision of it."""
-    if revision is not None:
-        content = read_at(root, git(root, "rev-parse", "--verify", f"{revision}^{{commit}}"), PARAMS)
-        if content is None:
-            raise ParamsError(f"{revision} has no {PARAMS}")
-        return content.decode()
-    try:
-        return (Path(root) / PARAMS).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ParamsError(f"{root} has no {PARAMS}; run from the project's root") from None
+from gan.params import PARAMS
 
 
 def apply(text, overrides):
@@ -39,7 +16,10 @@ def apply(text, overrides):
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 4096
-    content = yaml.load(text)
+    try:
+        content = yaml.load(text)
+    except YAMLError as error:
+        raise ParamsError(f"{PARAMS}: not valid YAML: {' '.join(str(error).split())}") from None
     for override in overrides:
         key, separator, value = override.partition("=")
         if not separator or not key.strip():
@@ -48,29 +28,6 @@ def apply(text, overrides):
     buffer = io.StringIO()
     yaml.dump(content, buffer)
     return buffer.getvalue()
-
-
-def settings_of(text):
-    """The `flow:` section of the parameters in `text`."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / PARAMS
-        file.write_text(text, encoding="utf-8")
-        return read_section(file, "flow", FlowParams)
-
-
-@functools.cache
-def check(command, text, root):
-    """Run the project's parameter check `command` in `root` on the parameters `text`; raises ParamsError with its one line."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / PARAMS
-        file.write_text(text, encoding="utf-8")
-        words = [word.replace("{file}", str(file)) for word in shlex.split(command)]
-        if words[0] == "python":
-            words[0] = sys.executable
-        done = subprocess.run(words, cwd=root, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or [f"`{command}` ended with exit code {done.returncode}"]
-        raise ParamsError(lines[-1].replace(str(file), PARAMS))
 
 
 def _set(content, key, value):

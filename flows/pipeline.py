@@ -1,115 +1,119 @@
-"""Run the pipeline once: every stage of dvc.yaml in order, as a Prefect flow on the configured server or an embedded one.
+"""The Prefect flow: the stages of dvc.yaml in order, one task each, in the user's tree or in a worktree at an exact commit."""
 
-The stages run in your working tree, and the commit is yours to make (or --commit). With --isolated they run in a git worktree
-at an exact commit, as scheduled runs do: your edits are neither seen nor touched, and the result is recorded as a version.
-"""
-
-import argparse
-import gc
-import os
-import sys
-from concurrent.futures import ThreadPoolExecutor
+import contextlib
+import functools
+from dataclasses import replace
 from pathlib import Path
 
-from flows import overlap, overrides
-from flows.dvc_session import DvcSession
-from flows.git import top_level
+from prefect import flow, get_client, get_run_logger, runtime
+from prefect.states import Cancelled, Completed, Crashed, Failed
+
+from flows.deadline import Deadline, TimeUp
+from flows.dvc.reproduce import StageFailed
+from flows.finish import finish
+from flows.git import Repository
+from flows.lock import RunLock, Skipped, when_free
+from flows.pipeline_run import PipelineRun
+from flows.places import in_working_tree, in_worktree
+from flows.request import RunRequest
+from flows.stage_task import STOPPED, StageTask
+from flows.worktree import remove_left_over
 from gan.errors import UserError
 
-# Prefect gives its embedded server 20 s to start, which a busy machine exceeds
-os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
-os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
+@flow(name="pipeline", persist_result=False)
+def pipeline(
+    overrides: list[str] = [],  # noqa: B006 (Prefect reads the default into the UI's form; nothing changes it)
+    stage: str | None = None,
+    force: bool = False,
+    isolated: bool = True,
+    commit: bool = False,
+    base: str = "HEAD",
+    dated_seed: str | None = None,
+):
+    """Bring the pipeline up to date.
 
-def main():
-    options = _parse()
-    try:
-        root = top_level(Path.cwd())
-        os.chdir(root)
-        text = overrides.apply(overrides.read(root, options.base if options.isolated else None), options.set)
-        settings = overrides.settings_of(text)
-        lock = session = None
-        # DVC, the check and Prefect start side by side
-        if not options.isolated:
-            lock = overlap.open_lock(root)
-            session = DvcSession(root, grace_seconds=settings.grace_seconds, held_files=(lock,), early=True)
-        try:
-            with ThreadPoolExecutor() as pool:
-                check = pool.submit(overrides.check, settings.check_command, text, str(root))
-                gc.disable()  # Prefect's classes stay: looking for garbage among them takes a tenth of its import
-                from flows import run
-
-                gc.freeze()
-                gc.enable()
-                check.result()
-            state = _run(run, root, options, lock, session)
-        finally:
-            if session:
-                session.stop()
-    except _ServerLost as error:
-        print(f"python -m flows.pipeline: {error}", file=sys.stderr, flush=True)
-        os._exit(1)  # Prefect would spend minutes trying to deliver its events
-    except UserError as error:
-        sys.exit(f"python -m flows.pipeline: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
-    print(f"{state.name}: {state.message}" if state.message else state.name)
-    if state.is_cancelled():
-        sys.exit(130)
-    sys.exit(0 if state.is_completed() else 1)
-
-
-class _ServerLost(UserError):
-    pass
-
-
-def _run(run, root, options, lock, session):
-    import httpx
-
-    if session:
-        run.prestarted[root] = (lock, session)
-    try:
-        with _no_heartbeats():
-            return run.pipeline(
-                overrides=options.set,
-                stage=options.stage,
-                force=options.force,
-                isolated=options.isolated,
-                commit=options.commit,
-                base=options.base,
-                dated_seed=options.dated_seed,
-                return_state=True,
-            )
-    except httpx.HTTPError as error:
-        raise _ServerLost(f"the Prefect server is out of reach ({error}); what the stages made is kept, run again") from None
-
-
-def _no_heartbeats():
-    """Settings without Prefect's heartbeats, unless somebody asked for them.
-
-    Their thread wakes once a second and Prefect waits for it, so each run would take up to a second longer. A run from the
-    command line has somebody watching; the next run tells the server if it was killed. Scheduled runs keep theirs.
+    Args:
+        overrides: parameters such as "train.steps=1000".
+        stage: only this stage and what it needs.
+        force: run again what has not changed (with `stage`: that stage only).
+        isolated: work in a git worktree at `base` and record the result as a version; else in the current working tree.
+        commit: record the result of a run in the working tree as well.
+        base: the commit, branch or tag that an isolated run starts from.
+        dated_seed: a parameter that gets the run's date (20260131) as its value, such as "train.seed".
     """
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, get_current_settings, temporary_settings
-
-    asked_for = "heartbeat_frequency" in get_current_settings().flows.model_fields_set
-    return temporary_settings({} if asked_for else {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
+    return bring_up_to_date(RunRequest(tuple(overrides), stage, force, isolated, commit, base, dated_seed))
 
 
-def _parse():
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.pipeline", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="a parameter, such as train.steps=1000; repeatable")
-    add("--stage", metavar="NAME", help="only this stage and what it needs")
-    add("--force", action="store_true", help="run again what has not changed (with --stage: that stage only)")
-    add("--commit", action="store_true", help="commit and tag the result, push it where remotes are configured")
-    add("--isolated", action="store_true", help="work in a git worktree at --base and record the result as a version")
-    add("--base", default="HEAD", metavar="REVISION", help="where an isolated run starts (default: HEAD)")
-    add("--dated-seed", metavar="KEY", help="a parameter that gets today's date as its value, such as train.seed")
-    return parser.parse_args()
+def prepared_pipeline(prepared):
+    """The flow `pipeline` for one run in the working tree, which goes on from the PreparedRun `prepared`."""
+
+    @functools.wraps(pipeline.fn)
+    def run(overrides, *others, **named):
+        return bring_up_to_date(RunRequest(tuple(overrides), *others, **named), prepared)
+
+    return flow(name=pipeline.name, persist_result=False)(run)
 
 
-if __name__ == "__main__":
-    main()
+def bring_up_to_date(request, prepared=None):
+    """Do what the RunRequest `request` asks for; returns the flow's final state, also for whatever a user can cause."""
+    try:
+        return _run(request, prepared)
+    except STOPPED:
+        return Cancelled(message="stopped by a signal; what was trained is kept and the next run goes on from there")
+    except TimeUp:
+        return Cancelled(message="stopped: flow.timeout_seconds are over; the next run goes on from there")
+    except Skipped as reason:
+        return Completed(name="Skipped", message=str(reason))
+    except (UserError, StageFailed) as error:
+        return Failed(message=str(error))
+
+
+def _run(request, prepared):
+    log = get_run_logger()
+    repository = Repository.around(Path.cwd())
+    request = request.on(runtime.flow_run.scheduled_start_time)
+    if request.isolated:  # the branch may move on while the run waits
+        request = replace(request, base=repository.commit_id(request.base))
+    parameters = request.parameters(repository)
+    settings = parameters.settings
+    deadline = Deadline(settings.timeout_seconds)
+    lock = prepared.lock if prepared else RunLock(repository)
+    run_id, name = str(runtime.flow_run.id), runtime.flow_run.name
+    with lock.exclusive_run(name, flow_run=run_id, policy=settings.overlap, log=log.warning, deadline=deadline) as killed:
+        _clear_up_after(killed, repository, log)
+        if request.isolated:
+            place = in_worktree(repository, request, parameters, lock)
+        else:
+            place = in_working_tree(repository, request, parameters, lock, prepared)
+        with place as (tree, base, session):
+            described = when_free(session.describe, policy=settings.overlap, deadline=deadline)
+            run = PipelineRun(run_id, request, settings, repository, tree, base, session, described, deadline, log)
+            return _run_stages(run) or finish(run)
+
+
+def _run_stages(run):
+    """Run the stages; the flow's final state if one of them did not end well, else None."""
+    target, force = run.request.stage, run.request.force
+    for stage in run.description.stages_for(target):
+        state = StageTask(run, stage, forced=force and target in (None, stage.name))()
+        if state.is_cancelled():
+            return Cancelled(message=state.message)
+        if not state.is_completed():
+            return Failed(message=state.message)
+        run.outcomes[stage.name] = state.name
+    return None
+
+
+def _clear_up_after(killed, repository, log):
+    """Remove what runs that were killed have left, and tell the server of the last one's end; `killed`: its RunNote, or None."""
+    worktrees = remove_left_over(repository)
+    if killed is None:
+        return
+    log.warning("the run %s (PID %s) was killed; this one goes on from there", killed.name, killed.pid)
+    if worktrees:
+        log.warning("removed its worktree %s", ", ".join(worktrees))
+    with contextlib.suppress(Exception), get_client(sync_client=True) as client:  # another server's run, perhaps
+        state = client.read_flow_run(killed.flow_run).state
+        if state and not state.is_final():
+            client.set_flow_run_state(killed.flow_run, Crashed(message="its process was killed"), force=True)

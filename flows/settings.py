@@ -1,5 +1,6 @@
 """The `flow:` section of params.yaml: what a run does beside the stages. Read by flows only; no stage depends on it."""
 
+import re
 from typing import Literal
 
 import pydantic
@@ -18,40 +19,41 @@ class Download(Section):
     @pydantic.field_validator("passing_failure")
     @classmethod
     def _compiles(cls, value):
-        import re
-
         try:
             re.compile(value)
         except re.error as error:
             raise ValueError(f"not a regular expression: {error}") from None
         return value
 
+    def delays_seconds(self):
+        """The wait before each further attempt."""
+        return [self.first_delay_seconds * 2**number for number in range(self.attempts - 1)]
 
-class Gate(Section):
+    def may_pass(self, output):
+        """Whether a failure with this output may be gone at the next attempt."""
+        return re.search(self.passing_failure, output) is not None
+
+
+class GateSettings(Section):
     """When a version becomes the accepted one: its metric may be worse than the last accepted by `margin` noises at most.
 
     The noise of a metric is that of measuring it and that of training: another seed, or any change at all, gives another model.
+    Where another judge has measured, its spread counts as well.
     """
 
-    artifact: str = pydantic.Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    artifact: str = pydantic.Field(pattern=r"^[a-z0-9][a-z0-9-]*$")  # what is accepted; its tags are artifact@v1.2.3
     metrics_file: str
-    metric: str
+    metric: str  # the key in that file that decides
     noise: str  # the key of one standard deviation of `metric` for one model
     seed_spread: float = pydantic.Field(ge=0, le=1)  # one standard deviation over training seeds, as a share of `metric`
+    ruler: str | None  # the out that measures, if one is trained: other bytes are another ruler
+    ruler_spread: float = pydantic.Field(ge=0, le=1)  # one standard deviation over such rulers, as a share of `metric`
     direction: Literal["lower", "higher"]  # which is better
     margin: float = pydantic.Field(ge=0)  # in standard deviations of the difference
 
 
-class Curves(Section):
-    """The curves of a CSV file with a header that are drawn into the run's artifacts."""
-
-    file: str
-    x: str
-    columns: list[str] = pydantic.Field(min_length=1, max_length=6)
-
-
 class FlowParams(Section):
-    """See params.yaml for what each value means."""
+    """What a run does beside the stages; params.yaml says what each value means."""
 
     check_command: str = pydantic.Field(pattern=r"\{file\}")
     timeout_seconds: float = pydantic.Field(gt=0)
@@ -59,7 +61,7 @@ class FlowParams(Section):
     overlap: Literal["wait", "skip"]
     git_remote: str = pydantic.Field(min_length=1)
     download: Download
-    gate: Gate
-    pictures: list[str]
-    curves: Curves
+    gate: GateSettings
+    pictures: list[str]  # files or patterns of files
+    curves: str  # one picture
     report: str

@@ -1,150 +1,174 @@
-"""List the recorded runs with their metrics, show one, compare two, and prune old ones.
+"""A finished run as a version: a commit and annotated tags that name it.
 
-A version is a tag `run/<UTC>-<id>`; `git checkout TAG && dvc checkout` gives its files back, byte for byte. NAME below is such
-a tag, the end or beginning of one, or an accepted version such as generator@v1.2.0.
+The commit's message says where the version comes from, one line each ("Gate: accepted"); versions are read from it again.
 """
 
-import argparse
-import dataclasses
-import json
-import os
-import sys
+import datetime
+from dataclasses import dataclass
 
-from flows import overlap, overrides, record
-from flows.dvc_session import DvcSession
-from flows.gate import compare as compare_metrics
-from flows.git import git, has_remote, top_level
+from flows.gate import LOCK, Verdict
+from flows.metrics import merged
 from gan.errors import UserError
+from gan.params import PARAMS
+
+UNPUSHED = "refs/pipeline/unpushed/"  # one ref a version that is not on the remotes yet
 
 
-def main():
-    options = _parse()
-    try:
-        root = top_level(os.getcwd())
-        options.action(root, options)
-    except UserError as error:
-        sys.exit(f"python -m flows.versions: {error}")
+@dataclass(frozen=True)
+class Version:
+    """One recorded run, read from its tag."""
+
+    tag: str  # run/<UTC>-<id>
+    commit: str
+    flow_run: str  # its id in Prefect
+    base: str  # the commit that it started from
+    gate: str  # "accepted", "worse" or "partial"
+    gate_message: str
+    accepted_as: str | None  # the artifact version that it became
+    metrics_files: tuple[str, ...]
+    pushed: bool
 
 
-def list_versions(root, options):
-    """Print all versions, newest first."""
-    every = [_row(root, version) for version in record.versions(root)]
-    if options.json:
-        print(json.dumps(every, indent=2))
-        return
-    if not every:
-        print("no versions yet; a scheduled run, or `python -m flows.pipeline --commit`, records one")
-        return
-    gate = overrides.settings_of(overrides.read(root)).gate
-    rows = [["version", gate.metric, gate.noise, "gate", "accepted as", "pushed"]]
-    for item in every:
-        shown = [_number(item["metrics"].get(key)) for key in (gate.metric, gate.noise)]
-        rows.append([item["tag"], *shown, item["gate"], item["accepted_as"] or "", "yes" if item["pushed"] else "no"])
-    _print_table(rows)
+@dataclass(frozen=True)
+class NewVersion:
+    """One run that is to be recorded."""
+
+    tag: str
+    flow_run: str
+    base: str
+    verdict: Verdict
+    accepted_as: str | None
+    files: tuple[str, ...]  # what to commit
+    metrics_files: tuple[str, ...]
+    overrides: tuple[str, ...]
+
+    def message(self):
+        """The commit's message; `_of_tag` reads it again."""
+        lines = [
+            f"Flow-Run: {self.flow_run}",
+            f"Base-Commit: {self.base}",
+            f"Gate: {self.verdict.mark}",
+            f"Gate-Message: {self.verdict.message}",
+            *(f"Metrics-File: {path}" for path in self.metrics_files),
+            *(f"Override: {override}" for override in self.overrides),
+        ]
+        return "\n".join([f"Record {self.tag}", "", self.verdict.message, "", *lines, ""])
 
 
-def show(root, options):
-    """Print one version: where it comes from, the gate's words, all metrics."""
-    item = _row(root, record.find(root, options.name))
-    if options.json:
-        print(json.dumps(item, indent=2))
-        return
-    for key in ("tag", "commit", "base", "flow_run", "gate", "gate_message", "accepted_as", "pushed"):
-        print(f"{key.replace('_', ' ')}: {item[key]}")
-    _print_table([["metric", "value"], *([key, _number(value)] for key, value in item["metrics"].items())])
+def tag_name(flow_run):
+    """run/<UTC>-<the first eight characters of the flow run's id>."""
+    return f"run/{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}-{flow_run[:8]}"
 
 
-def compare(root, options):
-    """Print two versions' metrics and the parameters that differ."""
-    old, new = record.find(root, options.old), record.find(root, options.new)
-    rows = compare_metrics(record.metrics(root, new), record.metrics(root, old))
-    _print_table(
-        [["metric", old.tag, new.tag, "change"]]
-        + [[row["metric"], _number(row["previous"]), _number(row["value"]), row["change"]] for row in rows]
+def files_to_commit(description):
+    """The lock, the parameters and the outputs that git keeps."""
+    return [LOCK, PARAMS, *description.files_in_git()]
+
+
+def start_from_newest(repository, tree, base):
+    """Start `tree` from the results of the newest version if it continues `base`; that version's tag, or None.
+
+    Versions are tags beside the branch, so the branch's own lock does not know them. They continue each other as long as
+    nobody commits a lock of their own.
+    """
+    last = newest(repository)
+    if last is None or not repository.succeeds("merge-base", "--is-ancestor", last.base, base):
+        return None
+    if not repository.succeeds("diff", "--quiet", last.base, base, "--", LOCK):
+        return None
+    for path in (LOCK, *last.metrics_files):
+        content = repository.read_at(last.commit, path)
+        if content is not None:
+            (tree.root / path).parent.mkdir(parents=True, exist_ok=True)
+            (tree.root / path).write_bytes(content)
+    return last.tag
+
+
+def differs(tree, files, *, newest_version=None):
+    """Whether `files` in `tree` differ from its commit and, where it is given, from the newest version."""
+    paths = _present(tree, files)
+    tree.git("add", "--", *paths)
+    if tree.succeeds("diff", "--cached", "--quiet", "--", *paths):
+        return False
+    return newest_version is None or not tree.succeeds("diff", "--cached", "--quiet", newest_version.commit, "--", *paths)
+
+
+def record(tree, new):
+    """Commit the files of the NewVersion `new`, tag the commit and mark it as not pushed yet."""
+    paths = _present(tree, new.files)
+    message = new.message()
+    options = (*tree.author(), "-c", "commit.gpgsign=false", "-c", "tag.gpgsign=false")
+    # a person's hooks and staged edits are not part of a run
+    tree.git("add", "--", *paths)
+    tree.git(*options, "commit", "--quiet", "--no-verify", "--only", "--file=-", "--", *paths, stdin=message)
+    head = tree.git("rev-parse", "HEAD")
+    tree.git("update-ref", UNPUSHED + new.tag, head)
+    tree.git(*options, "tag", "--annotate", "--file=-", new.tag, head, stdin=message)
+    if new.accepted_as:
+        message = f"{new.accepted_as}: {new.verdict.message}\n\nRun: {new.tag}\n"
+        tree.git(*options, "tag", "--annotate", "--file=-", new.accepted_as, head, stdin=message)
+
+
+def every(repository):
+    """All versions, newest first."""
+    accepted = accepted_tags(repository)
+    unpushed = set(repository.git("for-each-ref", "--format=%(refname)", UNPUSHED).splitlines())
+    form = "%(refname:short)%00%(objectname)%00%(*objectname)%00%(contents)%01"
+    found = []
+    for entry in repository.git("for-each-ref", "--sort=-refname", f"--format={form}", "refs/tags/run/").split("\x01"):
+        if entry.strip():
+            tag, plain, peeled, message = entry.strip("\n").split("\x00")
+            found.append(_of_tag(tag, peeled or plain, message, accepted, unpushed))
+    return found
+
+
+def newest(repository):
+    """The newest version, or None."""
+    return next(iter(every(repository)), None)
+
+
+def find(repository, name):
+    """The version whose tag is `name`, `run/name`, ends in `name`, or that an artifact tag `name` points to."""
+    known = every(repository)
+    matches = [item for item in known if name in (item.tag, item.accepted_as) or item.tag.endswith(name)]
+    matches = matches or [item for item in known if item.tag.removeprefix("run/").startswith(name)]
+    if len(matches) != 1:
+        raise UserError(f"{name}: {'several versions match' if matches else 'no such version'}; `gan versions list` shows all")
+    return matches[0]
+
+
+def metrics(repository, version):
+    """The numbers of a version's metrics files, one flat dict."""
+    contents = {path: repository.read_at(version.commit, path) for path in version.metrics_files}
+    return merged({path: content for path, content in contents.items() if content is not None})
+
+
+def accepted_tags(repository):
+    """Artifact tag -> the commit that it names."""
+    lines = repository.git("for-each-ref", "--format=%(refname:short) %(*objectname)", "refs/tags/*@v*").splitlines()
+    return dict(line.split(" ", 1) for line in lines if line.count(" ") == 1)
+
+
+def _present(tree, files):
+    return [path for path in files if (tree.root / path).exists()]
+
+
+def _of_tag(tag, commit, message, accepted, unpushed):
+    trailers = {}
+    for line in message.splitlines():
+        key, separator, value = line.partition(": ")
+        if separator and " " not in key:
+            trailers.setdefault(key, []).append(value)
+    first = {key: values[0] for key, values in trailers.items()}
+    names = sorted(name for name, of in accepted.items() if of == commit)
+    return Version(
+        tag=tag,
+        commit=commit,
+        flow_run=first.get("Flow-Run", ""),
+        base=first.get("Base-Commit", ""),
+        gate=first.get("Gate", ""),
+        gate_message=first.get("Gate-Message", ""),
+        accepted_as=names[-1] if names else None,
+        metrics_files=tuple(trailers.get("Metrics-File", ())),
+        pushed=UNPUSHED + tag not in unpushed,
     )
-    difference = git(root, "diff", "--unified=0", old.commit, new.commit, "--", overrides.PARAMS)
-    changed = [line for line in difference.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
-    print("\n".join(["", "parameters:", *(changed or ["  no difference"])]))
-
-
-def prune(root, options):
-    """Delete old versions and the data that nothing else needs; accepted versions and the newest ones stay."""
-    every = record.versions(root)
-    accepted = [version for version in every if version.accepted_as]
-    keep = {version.tag for version in (*every[: options.keep], *accepted)}
-    doomed = [version for version in every if version.tag not in keep]
-    unpushed = [version.tag for version in doomed if not version.pushed and has_remote(root, options.git_remote)]
-    for version in doomed:
-        print(f"{'would delete' if options.dry_run else 'deleting'} {version.tag}")
-    if not doomed:
-        print(f"nothing to prune: {len(every)} versions, all among the newest {options.keep} or accepted")
-        return
-    if unpushed:
-        raise UserError(f"{unpushed[0]} is not pushed yet; the next run pushes it, prune after that")
-    lock = overlap.open_lock(root)
-    note = {"name": "flows.versions prune"}
-    with overlap.turn(root, lock=lock, policy="skip", note=note, log=print, deadline_reached=lambda: None):
-        if options.dry_run:
-            return
-        tags = [version.tag for version in doomed]
-        record.forget(root, tags)
-        if options.remote and has_remote(root, options.git_remote):
-            git(root, "push", "--quiet", options.git_remote, *(f":refs/tags/{tag}" for tag in tags))
-        with DvcSession(root, grace_seconds=10, held_files=(lock,)) as session:
-            # whatever any branch, tag, experiment or the working tree names stays
-            code, lines = session.dvc("gc", "--workspace", "--all-commits", "--all-experiments", "--force")
-        if code != 0:
-            raise UserError(f"dvc gc: {' '.join(lines[-3:])}")
-        print(next((line for line in lines if line.startswith(("Removed", "No unused"))), ""))
-
-
-def _parse():
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.versions", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def add(name, action):
-        command = commands.add_parser(name, help=action.__doc__, description=action.__doc__)
-        command.set_defaults(action=action)
-        return command.add_argument
-
-    add("list", list_versions)("--json", action="store_true", help="everything, for programs")
-    argument = add("show", show)
-    argument("name", metavar="NAME")
-    argument("--json", action="store_true", help="everything, for programs")
-    argument = add("compare", compare)
-    argument("old", metavar="OLD")
-    argument("new", metavar="NEW")
-    argument = add("prune", prune)
-    argument("--keep", type=_at_least_one, required=True, metavar="COUNT", help="how many of the newest versions stay")
-    argument("--dry-run", action="store_true", help="only say what would be deleted")
-    argument("--remote", action="store_true", help="delete the tags on the git remote as well")
-    argument("--git-remote", default="origin", metavar="NAME", help="(default: origin)")
-    return parser.parse_args()
-
-
-def _at_least_one(text):
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, got {text}")
-    return int(text)
-
-
-def _row(root, version):
-    row = dataclasses.asdict(version)
-    del row["metrics_files"]
-    return {**row, "metrics": record.metrics(root, version)}
-
-
-def _number(value):
-    return f"{value:.6g}" if isinstance(value, int | float) else str("" if value is None else value)
-
-
-def _print_table(rows):
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-if __name__ == "__main__":
-    main()

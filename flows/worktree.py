@@ -3,42 +3,41 @@
 import contextlib
 import os
 import shutil
-from pathlib import Path
 
-from flows.git import git
-
-
-def folder(root):
-    """Where the worktrees of `root` lie; DVC's own ignore file keeps it out of git."""
-    return Path(root) / ".dvc" / "tmp" / "runs"
+from flows.git import Repository
 
 
 @contextlib.contextmanager
-def worktree(root, revision, name):
-    """Yield the path of a worktree of `root` at `revision`, removed at the end of the block, whatever happens in it."""
-    path = folder(root) / name
+def worktree(repository, revision, name):
+    """Yield a worktree of `repository` at `revision`, removed at the end of the block, whatever happens in it."""
+    path = _folder(repository) / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    git(root, "worktree", "add", "--quiet", "--detach", str(path), revision)
+    repository.git("worktree", "add", "--quiet", "--detach", str(path), revision)
     try:
-        yield path
+        yield Repository(path)
     finally:
-        remove(root, path)
+        _remove(repository, path)
 
 
-def remove(root, path):
-    """Remove a worktree, in whatever state it is."""
-    shutil.rmtree(path, ignore_errors=True)
-    git(root, "worktree", "prune")
-
-
-def remove_left_over(root):
+def remove_left_over(repository):
     """Remove the worktrees of runs that were killed; the caller holds the lock, so no run is alive. Returns their names."""
-    left = sorted(folder(root).iterdir()) if folder(root).is_dir() else []
+    folder = _folder(repository)
+    left = sorted(folder.iterdir()) if folder.is_dir() else []
     for path in left:
-        remove(root, path)
+        _remove(repository, path)
     return [path.name for path in left]
 
 
-def environment(root):
+def environment(repository):
     """What stages in a worktree get: the trainer's scratch folder is the repository's, so that the next run resumes."""
-    return {"GAN_SCRATCH": os.environ.get("GAN_SCRATCH") or str(Path(root) / ".scratch")}
+    return {"GAN_SCRATCH": os.environ.get("GAN_SCRATCH") or str(repository.root / ".scratch")}
+
+
+def _folder(repository):
+    return repository.root / ".dvc" / "tmp" / "runs"  # which DVC's own ignore file keeps out of git
+
+
+def _remove(repository, path):
+    """Remove a worktree, in whatever state it is."""
+    shutil.rmtree(path, ignore_errors=True)
+    repository.git("worktree", "prune")

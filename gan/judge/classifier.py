@@ -139,11 +139,12 @@ def _epoch_function(classifier, count, params):
     batch, steps = params.batch_size, count // params.batch_size
     last_step = steps * params.epochs - 1
 
-    @tf.function
+    # an explicit loop, since autograph cannot convert a Python one on every version of Python
+    @tf.function(autograph=False)
     def epoch_loss(images, labels, epoch):
         order = tf.random.experimental.stateless_shuffle(tf.range(count), [params.seed, epoch])
-        total = 0.0
-        for index in tf.range(steps):
+
+        def body(index, total):
             step = epoch * steps + index
             chosen = order[index * batch : (index + 1) * batch]
             with tf.GradientTape() as tape:
@@ -153,7 +154,9 @@ def _epoch_function(classifier, count, params):
             gradients = tape.gradient(loss, classifier.trainable_variables)
             optimizer.learning_rate.assign(params.learning_rate * _one_cycle(tf.cast(step, tf.float32) / max(last_step, 1)))
             optimizer.apply_gradients(zip(gradients, classifier.trainable_variables, strict=True))
-            total += loss
+            return index + 1, total + loss
+
+        _, total = tf.while_loop(lambda index, _: index < steps, body, (tf.constant(0), tf.constant(0.0)))
         return total / steps
 
     return epoch_loss

@@ -27,7 +27,7 @@ def hinge_d_loss(real_logits, fake_logits):
 
 def hinge_g_loss(real_logits, fake_logits):
     """-fake: arXiv 1802.05957, equation 17."""
-    return tf.reduce_mean(tf.identity(-fake_logits))
+    return tf.reduce_mean(-fake_logits)
 
 
 def relativistic_d_loss(real_logits, fake_logits):

@@ -6,8 +6,8 @@ upsampling (Shi et al. 2016, arXiv 1609.05158) in place of transposed convolutio
 
 Class-conditional networks take labels as a second input. The generator sees them one-hot beside the latents (Mirza & Osindero
 2014, arXiv 1411.1784); the discriminator has an output a class, of which the label's is taken: that is the projection of
-Miyato & Koyama 2018 (arXiv 1802.05637), with the unconditional term left to the class embeddings. With clusters in the labels'
-stead (`gan.training.clusters`), only the discriminator takes them; the generator reads its own off the first latent.
+Miyato & Koyama 2018 (arXiv 1802.05637), with the unconditional term left to the class embeddings. With clusters in place of
+labels (`gan.training.clusters`), only the discriminator takes them; the generator reads its own off the first latent.
 """
 
 import keras

@@ -33,8 +33,8 @@ def states(runs, done):
 @pytest.mark.parametrize(("environment", "expected"), [({}, "None"), ({"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "45"}, "45")])
 def test_a_run_from_the_command_line_has_heartbeats_where_they_are_asked_for(environment, expected):
     code = (
-        "from flows.pipeline import _no_heartbeats\nfrom prefect.settings import get_current_settings\n"
-        "with _no_heartbeats():\n    print(get_current_settings().flows.heartbeat_frequency)"
+        "from flows.start import without_heartbeats\nfrom prefect.settings import get_current_settings\n"
+        "with without_heartbeats():\n    print(get_current_settings().flows.heartbeat_frequency)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **environment}, check=True, capture_output=True, text=True
@@ -54,11 +54,10 @@ def test_one_task_a_stage_in_the_order_of_dvc_yaml_with_its_output_in_the_log(tm
     shown = runs.artifacts(found)
     assert set(shown) >= {"gallery", "metrics", "loss-curves", "report", "parameters", "progress"}
     assert shown["gallery"]["data"].startswith("data:image/png;base64,")
-    assert {row["metric"]: row["value"] for row in json.loads(shown["metrics"]["data"])} == {
-        "fid": 10.0,
-        "fid_std": 0.5,
-        "nested.steps": 3,
-    }
+    assert json.loads(shown["metrics"]["data"]) == [
+        {"metric": "fid", "value": 10.0, "noise": 0.5, "previous": None, "change": "", "beyond noise": "–"},
+        {"metric": "nested.steps", "value": 3, "noise": None, "previous": None, "change": "", "beyond noise": "–"},
+    ]
     assert "data/report/index.html" in shown["report"]["data"]
     # the commit is the user's
     assert project.git("log", "--oneline").count("\n") == 0

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -25,10 +26,10 @@ def runs():
     return Runs(server_url())
 
 
-def start_training(project, *arguments):
-    """Start a slow run and return it once its training is under way."""
+def start_training(project, *arguments, seconds=60):
+    """Start a slow run and return it once its training is under way, which may take `seconds`."""
     flow = project.start(*SLOW, *arguments)
-    wait_for(lambda: "step 3/600" in project.log() or flow.poll() is not None, 60, "training")
+    wait_for(lambda: "step 3/600" in project.log() or flow.poll() is not None, seconds, "training")
     assert flow.poll() is None, project.log()
     return flow
 
@@ -102,6 +103,28 @@ def test_a_killed_flow_leaves_no_process_and_the_next_run_notices(project, runs)
     assert runs.state(killed) == ("CRASHED", "Crashed")
 
 
+def embedded_servers(project):
+    return [line for line in project.processes() if "prefect.server.api.server" in line]
+
+
+def test_a_killed_flow_takes_its_embedded_server_along(project):
+    del project.environment["PREFECT_API_URL"]
+    flow = start_training(project, seconds=150)
+    assert len(embedded_servers(project)) == 1
+    flow.kill()
+    flow.wait()
+    wait_for(lambda: not project.processes(), 10, "the end of all processes")
+
+
+def test_an_embedded_server_that_still_starts_ends_with_its_flow(project):
+    del project.environment["PREFECT_API_URL"]
+    flow = project.start(*SLOW)
+    wait_for(lambda: embedded_servers(project), 60, "the server's process")
+    flow.kill()
+    flow.wait()
+    wait_for(lambda: not project.processes(), 10, "the end of all processes")
+
+
 def test_a_killed_isolated_run_leaves_no_worktree_behind(project):
     flow = start_training(project, "--isolated")
     flow.kill()
@@ -130,21 +153,26 @@ def test_a_second_run_waits_or_is_skipped(project, runs):
 
 
 def test_a_persons_repro_is_waited_for_or_the_run_skipped(project):
-    import subprocess
-
-    project.set("steps: 3", "steps: 600")
-    project.set("delay_seconds: 0.0", "delay_seconds: 0.02")
+    project.set("steps: 3", "steps: 4")
+    hold = project.control / "hold-train"
+    hold.touch()
     person = subprocess.Popen(
         ["dvc", "repro"], cwd=project.root, env=project.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    wait_for(lambda: (project.root / ".dvc/tmp/rwlock").exists() and "toy.py train" in " ".join(project.processes()), 30, "repro")
-    skipped = project.pipeline("--set", "flow.overlap=skip", "--isolated")
-    assert skipped.stdout.startswith("Skipped: skipped: dvc repro (PID ")
-    done = project.pipeline()
-    assert "waiting: dvc repro (PID" in done.stderr
-    assert done.stdout.strip() == "Cached: nothing changed"
-    output, _ = person.communicate(timeout=30)
+    try:
+        wait_for(
+            lambda: (project.root / ".dvc/tmp/rwlock").exists() and "toy.py train" in " ".join(project.processes()), 60, "repro"
+        )
+        skipped = project.pipeline("--set", "flow.overlap=skip", "--isolated")
+        assert skipped.stdout.startswith("Skipped: skipped: dvc repro (PID ")
+        flow = project.start()
+        wait_for(lambda: "waiting: dvc repro (PID" in project.log(), 60, "waiting")
+    finally:
+        hold.unlink()
+        output, _ = person.communicate(timeout=60)
     assert person.returncode == 0, output
+    assert flow.wait(60) == 0
+    assert "Cached: nothing changed" in project.log().splitlines()
 
 
 def test_the_server_dying_in_the_middle_loses_nothing(tmp_path):
@@ -171,14 +199,12 @@ def test_an_idle_dvc_process_ends_with_its_flow(tmp_path):
     project = make_project(tmp_path, ran=True)
     script = """if True:
         import time
-        from flows.dvc_session import DvcSession
+        from flows.dvc.session import DvcSession
         session = DvcSession(".", grace_seconds=1)
         session.describe()
         print("up", flush=True)
         time.sleep(60)
     """
-    import subprocess
-
     flow = subprocess.Popen(
         [sys.executable, "-c", script], cwd=project.root, env=project.environment, stdout=subprocess.PIPE, text=True
     )

@@ -23,11 +23,11 @@ def runs():
 
 
 def schedule(project, *arguments):
-    return project.run(sys.executable, "-m", "flows.schedule", *arguments, check=False)
+    return project.gan("schedule", *arguments, check=False)
 
 
 def listed(project):
-    return json.loads(project.run(sys.executable, "-m", "flows.versions", "list", "--json").stdout)
+    return json.loads(project.gan("versions", "list", "--json").stdout)
 
 
 def end(process):
@@ -71,7 +71,9 @@ def test_a_bad_schedule_is_refused(project, arguments, message):
 
 @pytest.mark.slow
 def test_a_schedule_fires_by_itself(project, runs):
-    served = project.start("--interval-seconds", "8", "--name", "fires", "--set", "train.steps=4", module="flows.schedule")
+    served = project.start(
+        "--interval-seconds", "8", "--name", "fires", "--set", "train.steps=4", program=("commands", "schedule")
+    )
     try:
         first, *_, last = wait_for(
             lambda: (found := finished(runs, "fires")) and len(found) >= 2 and found, 120, "two scheduled runs"
@@ -99,7 +101,7 @@ def test_a_worker_runs_what_prefect_yaml_deploys_and_its_end_ends_the_training(p
     prefect = [sys.executable, "-m", "prefect", "--no-prompt"]
     project.run(*prefect, "work-pool", "create", "pipeline", "--type", "process")
     project.run(*prefect, "deploy", "--all")
-    worker = project.start("--no-prompt", "worker", "start", "--pool", "pipeline", module="prefect", log="worker.log")
+    worker = project.start("--no-prompt", "worker", "start", "--pool", "pipeline", program=("prefect",), log="worker.log")
     try:
         for way in ("cancel", "sigterm"):
             project.run(*prefect, "deployment", "run", "pipeline/nightly")
@@ -109,7 +111,7 @@ def test_a_worker_runs_what_prefect_yaml_deploys_and_its_end_ends_the_training(p
                 runs.cancel(run["id"])
                 # the worker goes on; only what belongs to the run must end
                 wait_for(
-                    lambda: not [line for line in project.processes() if "toy.py" in line or "dvc_process" in line], 30, "end"
+                    lambda: not [line for line in project.processes() if "toy.py" in line or "dvc/process.py" in line], 30, "end"
                 )
             else:
                 end(worker)
@@ -132,7 +134,7 @@ def test_ten_scheduled_runs_with_changes_a_failure_and_a_cancel_leave_exactly_th
     def named(name):
         return [run for run in finished(runs, "ten") if run["state"]["name"] == name]
 
-    served = project.start("--interval-seconds", "5", "--name", "ten", module="flows.schedule")
+    served = project.start("--interval-seconds", "5", "--name", "ten", program=("commands", "schedule"))
     try:
         wait_for(lambda: named("Cached"), 150, "a run that has nothing to do")
         change(("steps: 3", "steps: 4"))

@@ -66,6 +66,8 @@ def train():
             sys.exit("toy: the loss is not finite")
         step += 1
         time.sleep(section["delay_seconds"])
+        while (CONTROL / "hold-train").exists():
+            time.sleep(0.02)
         print(f"step {step}/{section['steps']}", flush=True)
     history = "step,g_loss,d_loss\\n" + "".join(f"{i},{4 + 1 / i},{1 / i}\\n" for i in range(1, step + 1))
     write("data/model/history.csv", history)
@@ -88,6 +90,9 @@ def gallery():
 
 
 def report():
+    from PIL import Image
+    Path("data/report").mkdir(parents=True)
+    Image.new("RGB", (64, 32), "white").save("data/report/losses.png")
     metrics = Path("data/evaluation/metrics.json").read_text()
     write("data/report/index.html", f"<h1>{metrics}</h1>")
 
@@ -166,13 +171,12 @@ flow:
     metric: fid
     noise: fid_std
     seed_spread: 0.0
+    ruler: null
+    ruler_spread: 0.0
     direction: lower
     margin: 2.0
   pictures: [data/gallery/final.png, data/gallery/img-*.png]
-  curves:
-    file: data/model/history.csv
-    x: step
-    columns: [g_loss, d_loss]
+  curves: data/report/losses.png
   report: data/report/index.html
 """
 
@@ -230,11 +234,11 @@ class Project:
         self.run("git", "add", "--all")
         self.run("git", "commit", "--quiet", "-m", message)
 
-    def start(self, *arguments, module="flows.pipeline", log="flow.log"):
-        """Start `python -m flows.pipeline` and return the process; its output goes to a file beside the project."""
+    def start(self, *arguments, program=("commands", "flow"), log="flow.log"):
+        """Start `gan flow`, or another program, and return the process; its output goes to a file beside the project."""
         with open(self.control / log, "w") as output:
             return subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+                [sys.executable, "-m", *program, *arguments],
                 cwd=self.root,
                 env=self.environment,
                 stdout=output,
@@ -247,7 +251,11 @@ class Project:
 
     def pipeline(self, *arguments, check=True):
         """Run the pipeline to its end."""
-        return self.run(sys.executable, "-m", "flows.pipeline", *arguments, check=check)
+        return self.gan("flow", *arguments, check=check)
+
+    def gan(self, *arguments, check=True):
+        """Run the program `gan` to its end."""
+        return self.run(sys.executable, "-m", "commands", *arguments, check=check)
 
     def set(self, old, new):
         """Change the text of params.yaml."""

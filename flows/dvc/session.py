@@ -7,56 +7,30 @@ import selectors
 import signal
 import subprocess
 import sys
-import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from flows.dvc.description import Description
+from flows.signals import signals_held
 from gan.errors import UserError
 
-_CHILD = Path(__file__).with_name("dvc_process.py")
+_CHILD = Path(__file__).with_name("process.py")
 
 
-class TimeUp(Exception):
-    """The run has used up its time."""
-
-
-@dataclass(frozen=True)
-class Out:
-    """One output of a stage; `path` is relative to the repository's root."""
-
-    path: str
-    cached: bool
-    metric: bool
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One stage of dvc.yaml; `needs` are the names of the stages that it reads from."""
-
-    name: str
-    needs: tuple[str, ...]
-    outs: tuple[Out, ...]
-
-
-@dataclass(frozen=True)
-class Description:
-    """What DVC says about a repository: its stages in order, the names of those that changed, its default remote or None."""
-
-    stages: tuple[Stage, ...]
-    changed: frozenset[str]
-    remote: str | None
+class Busy(Exception):
+    """Another DVC process works on the same files; the message is DVC's."""
 
 
 class DvcSession:
     """A DVC process in the folder `root`, in a session of its own; use it in a `with` block, whose end ends all its processes."""
 
     def __init__(self, root, *, grace_seconds, environment=None, held_files=(), early=False):
-        """`held_files`: open file descriptors that the process shall keep open as long as it lives (locks).
+        """Start the process.
 
-        `early`: the first request is some time off, so that the process may use that time to get ready.
+        held_files: open file descriptors that it keeps open as long as it lives (locks).
+        early: the first request is some time off, so the process uses that time to get ready.
         """
         answers, answers_child = os.pipe()
         self._grace_seconds = grace_seconds
@@ -74,7 +48,8 @@ class DvcSession:
         self._answers = os.fdopen(answers, "rb")
         self._output = _Lines()
         self._answer = _Lines()
-        self._pending = False
+        self._pending = False  # a request that has no answer yet
+        self._stopped = False
         self._selector = selectors.DefaultSelector()
         for file in (self._process.stdout, self._answers):
             os.set_blocking(file.fileno(), False)
@@ -87,27 +62,26 @@ class DvcSession:
         self.stop()
 
     def describe(self):
-        """Ask DVC for the stages and their state."""
+        """Ask DVC for the stages and their state; raises Busy."""
         answer, _ = self._ask({"describe": True})
         _require_success(answer)
-        stages = tuple(
-            Stage(item["name"], tuple(item["needs"]), tuple(Out(**out) for out in item["outs"])) for item in answer["stages"]
-        )
-        return Description(stages, frozenset(answer["changed"]), answer["remote"])
+        return Description.of_answer(answer)
 
-    def share(self, main_root):
-        """Use the cache and remotes of the repository in `main_root`."""
-        _require_success(self._ask({"share": str(main_root)})[0])
+    def share(self, repository):
+        """Use the cache and the remotes of `repository`."""
+        _require_success(self._ask({"share": str(repository.root)})[0])
 
     def dvc(self, *arguments, on_line=None, deadline=None):
-        """Run `dvc` with `arguments`: (exit code, lines). `on_line` gets each line as it comes; TimeUp after `deadline`."""
+        """Run `dvc` with `arguments`: (exit code, lines). `on_line` gets each line as it comes; TimeUp after the Deadline."""
         answer, lines = self._ask({"dvc": list(arguments)}, on_line, deadline)
         if "error" in answer:
-            raise UserError(f"dvc {' '.join(arguments)}: {answer['error']}")
+            raise UserError(f"dvc {' '.join(arguments)}: {_one_line(answer['error'])}")
         return answer["code"], lines
 
     def stop(self, on_line=None):
         """End the process: at once when idle, else SIGINT to its whole group, the grace period, SIGKILL."""
+        if self._stopped:
+            return
         with signals_held():
             family = _family(self._process.pid)
             if self._pending:
@@ -127,6 +101,7 @@ class DvcSession:
                 with contextlib.suppress(BrokenPipeError):
                     file.close()
             self._selector.close()
+            self._stopped = True
 
     def _ask(self, request, on_line=None, deadline=None):
         lines = []
@@ -144,8 +119,8 @@ class DvcSession:
             self._pending = False
         answers = []
         while self._pending:
-            if deadline is not None and time.monotonic() > deadline:
-                raise TimeUp
+            if deadline is not None:
+                deadline.require()
             answers += self._pump(hear)
         self._drain(hear)
         if not answers:
@@ -214,9 +189,21 @@ def _environment(additions):
     }
 
 
+def says_busy(text):
+    """Whether DVC's words `text` mean that another DVC process works on the same files."""
+    return "is busy, it is being blocked by" in text or "Unable to acquire lock" in text
+
+
 def _require_success(answer):
-    if "error" in answer:
-        raise UserError(f"DVC: {answer['error']}")
+    if "error" not in answer:
+        return
+    if says_busy(answer["error"]):
+        raise Busy(_one_line(answer["error"]))
+    raise UserError(f"DVC: {_one_line(answer['error'])}")
+
+
+def _one_line(text):
+    return " ".join(text.split())
 
 
 def _family(pid):
@@ -241,17 +228,3 @@ def _status(process):
 def _signal_group(pid, number):
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, number)
-
-
-@contextlib.contextmanager
-def signals_held():
-    """Ignore SIGINT and SIGTERM in the block: it is short, and its work must be finished."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    kept = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)

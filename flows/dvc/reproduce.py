@@ -1,0 +1,56 @@
+"""Running one stage through DVC, and what came of it."""
+
+import re
+
+from flows.dvc.session import Busy, says_busy
+
+CACHED, RESTORED, RAN = "Cached", "Restored", "Ran"
+_PROGRESS = re.compile(r"\bstep (\d+)/(\d+)")
+
+
+class StageFailed(Exception):
+    """A stage ended with an error; `output` is what it and DVC printed."""
+
+    def __init__(self, message, output):
+        super().__init__(message)
+        self.output = output
+
+
+def reproduce(session, stage, *, force=False, pull=False, on_line=None, deadline=None):
+    """Bring one stage up to date, given that those before it are, and return Cached, Restored or Ran."""
+    options = [option for option, wanted in (("--force", force), ("--pull", pull)) if wanted]
+    code, lines = session.dvc("repro", "--single-item", *options, stage.name, on_line=on_line, deadline=deadline)
+    if code != 0:
+        text = "\n".join(lines)
+        if says_busy(text):
+            raise Busy(" ".join(text.split()))
+        raise StageFailed(f"{stage.name} failed: {_reason(lines)}", text)
+    return _outcome(stage.name, lines)
+
+
+def progress(line):
+    """(step, steps) of a progress line such as "step 1200/5001 …", or None."""
+    match = _PROGRESS.search(line)
+    return (int(match[1]), int(match[2])) if match and int(match[2]) > 0 else None
+
+
+def _outcome(name, lines):
+    # a stage's own output comes after "Running stage", so that the first of these lines is DVC's
+    for line in lines:
+        if line.startswith(f"Running stage '{name}'"):
+            return RAN
+        if line.startswith(f"Stage '{name}' didn't change"):
+            return CACHED
+        if line.startswith((f"Stage '{name}' is cached", "Pulling data for ")):
+            return RESTORED
+    raise StageFailed(f"{name}: DVC said nothing that tells what it did", "\n".join(lines))
+
+
+def _reason(lines):
+    """The stage's own last line where it has one, else DVC's error."""
+    errors = [number for number, line in enumerate(lines) if line.startswith("ERROR: ")]
+    started = [number for number, line in enumerate(lines) if line.startswith("> ")]
+    end = errors[0] if errors else len(lines)
+    own = [line for line in lines[started[-1] + 1 if started else end : end] if line.strip()]
+    error = lines[errors[0]].removeprefix("ERROR: ") if errors else "no output"
+    return f"{own[-1]} ({error})" if own else error

@@ -1,0 +1,40 @@
+"""Deleting old versions and the data that nothing else needs."""
+
+from flows.dvc.session import DvcSession
+from flows.lock import RunLock
+from flows.versions import UNPUSHED
+from gan.errors import UserError
+
+
+def doomed_versions(versions, keep):
+    """Those of `versions` (newest first) that are neither among the newest `keep` nor accepted."""
+    return [version for version in versions[keep:] if version.accepted_as is None]
+
+
+def require_pushed(repository, doomed, git_remote):
+    """Raise UserError if one of the versions is still to be pushed."""
+    unpushed = [version.tag for version in doomed if not version.pushed]
+    if unpushed and repository.has_remote(git_remote):
+        raise UserError(f"{unpushed[0]} is not pushed yet; the next run pushes it, prune after that")
+
+
+def prune(repository, doomed, *, from_remote, log):
+    """Delete the tags of the versions `doomed`, then all data that no commit, tag or experiment names; DVC's line about it.
+
+    from_remote: the git remote whose tags go as well, or None.
+    Raises Skipped while a run is in progress.
+    """
+    lock = RunLock(repository)
+    tags = [version.tag for version in doomed]
+    with lock.exclusive_run("gan versions prune", policy="skip", log=log):
+        repository.git("tag", "--delete", *tags)
+        for tag in tags:
+            repository.git("update-ref", "-d", UNPUSHED + tag)
+        if from_remote:
+            repository.git("push", "--quiet", from_remote, *(f":refs/tags/{tag}" for tag in tags))
+        with DvcSession(repository.root, grace_seconds=10, held_files=(lock.fileno(),)) as session:
+            # whatever any branch, tag, experiment or the working tree names stays
+            code, lines = session.dvc("gc", "--workspace", "--all-commits", "--all-experiments", "--force")
+    if code != 0:
+        raise UserError(f"dvc gc: {' '.join(lines[-3:])}")
+    return next((line for line in lines if line.startswith(("Removed", "No unused"))), "")

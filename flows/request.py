@@ -1,0 +1,86 @@
+"""What a run is asked to do, and the parameters that follow from it."""
+
+import shlex
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from flows import overrides
+from flows.settings import FlowParams
+from gan.errors import ParamsError
+from gan.params import PARAMS, read_section
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The params.yaml of a run."""
+
+    text: str
+    settings: FlowParams  # its section `flow`
+
+    @classmethod
+    def of_text(cls, text):
+        """From the text of the file; raises ParamsError where the section `flow` is wrong."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / PARAMS
+            file.write_text(text, encoding="utf-8")
+            return cls(text, read_section(file, "flow", FlowParams))
+
+    @classmethod
+    def in_tree(cls, repository):
+        """Those of the working tree."""
+        return cls.of_text(_text_in_tree(repository))
+
+    def check(self, root):
+        """Run the project's own check of all parameters in the folder `root`; raises ParamsError with its one line."""
+        command = self.settings.check_command
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / PARAMS
+            file.write_text(self.text, encoding="utf-8")
+            words = [word.replace("{file}", str(file)) for word in shlex.split(command)]
+            if words[0] == "python":
+                words[0] = sys.executable
+            done = subprocess.run(words, cwd=root, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        if done.returncode != 0:
+            lines = done.stderr.strip().splitlines() or [f"`{command}` ended with exit code {done.returncode}"]
+            raise ParamsError(lines[-1].replace(str(file), PARAMS))
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What one run is asked to do: the flow's parameters, in the same order."""
+
+    overrides: tuple[str, ...] = ()  # such as "train.steps=1000"
+    stage: str | None = None  # only this one and what it needs
+    force: bool = False  # run again what has not changed (with `stage`: that stage only)
+    isolated: bool = True  # in a git worktree at `base`, and recorded as a version; else in the working tree
+    commit: bool = False  # record the result of a run in the working tree as well
+    base: str = "HEAD"  # the commit, branch or tag that an isolated run starts from
+    dated_seed: str | None = None  # the parameter that gets the run's date as its value
+
+    def on(self, date):
+        """The same request with the date's override spelled out, if it has one."""
+        if self.dated_seed is None:
+            return self
+        return replace(self, overrides=(*self.overrides, f"{self.dated_seed}={date:%Y%m%d}"), dated_seed=None)
+
+    def parameters(self, repository):
+        """The parameters that the run will have; raises ParamsError, or GitError where there is no `base`."""
+        text = _text_at(repository, self.base) if self.isolated else _text_in_tree(repository)
+        return Parameters.of_text(overrides.apply(text, self.overrides))
+
+
+def _text_in_tree(repository):
+    try:
+        return (repository.root / PARAMS).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ParamsError(f"{repository.root} has no {PARAMS}; run from the project's root") from None
+
+
+def _text_at(repository, revision):
+    content = repository.read_at(repository.commit_id(revision), PARAMS)
+    if content is None:
+        raise ParamsError(f"{revision} has no {PARAMS}")
+    return content.decode()

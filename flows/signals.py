@@ -1,0 +1,19 @@
+"""Work that a signal must not cut in two."""
+
+import contextlib
+import signal
+import threading
+
+
+@contextlib.contextmanager
+def signals_held():
+    """Ignore SIGINT and SIGTERM in the block: it is short, and its work must be finished."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    kept = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)

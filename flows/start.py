@@ -1,0 +1,83 @@
+"""One run in this process, begun quickly: DVC, the check of the parameters and Prefect's import start side by side."""
+
+import contextlib
+import dataclasses
+import gc
+import importlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from flows.dvc.session import DvcSession
+from flows.git import Repository
+from flows.lock import RunLock
+from flows.server_guard import guard_embedded_server
+from gan.errors import UserError
+
+
+class ServerLost(UserError):
+    """The Prefect server went out of reach; the process had better end at once, or Prefect tries for minutes to reach it."""
+
+
+def run_once(request):
+    """Do what the RunRequest `request` asks for, as a Prefect flow in this process; returns its final state.
+
+    Raises UserError for what is wrong before the flow starts, and ServerLost.
+    """
+    repository = Repository.around(Path.cwd())
+    os.chdir(repository.root)
+    parameters = request.parameters(repository)
+    with contextlib.ExitStack() as stack:
+        lock = session = None
+        if not request.isolated:
+            lock, grace = RunLock(repository), parameters.settings.grace_seconds
+            session = DvcSession(repository.root, grace_seconds=grace, held_files=(lock.fileno(),), early=True)
+            stack.enter_context(session)
+        with ThreadPoolExecutor() as pool:
+            check = pool.submit(parameters.check, repository.root)
+            _import_prefect()
+            check.result()
+        return _run_flow(request, parameters, lock, session)
+
+
+def _import_prefect():
+    """Import the flow, which takes a second."""
+    # Prefect gives its embedded server 20 s to start, which a busy machine exceeds
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    gc.disable()  # Prefect's classes stay: looking for garbage among them takes a tenth of its import
+    try:
+        importlib.import_module("flows.pipeline")
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _run_flow(request, parameters, lock, session):
+    import httpx
+    from prefect.settings import PREFECT_API_URL
+
+    from flows.pipeline import pipeline, prepared_pipeline
+    from flows.places import PreparedRun
+
+    flow = prepared_pipeline(PreparedRun(parameters, lock, session)) if session else pipeline
+    if not PREFECT_API_URL.value():
+        guard_embedded_server()
+    given = {**dataclasses.asdict(request), "overrides": list(request.overrides)}
+    try:
+        with without_heartbeats():
+            return flow(**given, return_state=True)
+    except httpx.HTTPError as error:
+        raise ServerLost(f"the Prefect server is out of reach ({error}); what the stages made is kept, run again") from None
+
+
+def without_heartbeats():
+    """Settings without Prefect's heartbeats, unless somebody asked for them; a context manager.
+
+    Their thread wakes once a second and Prefect waits for it, so each run would take up to a second longer. A run from the
+    command line has somebody watching; the next run tells the server if it was killed. Scheduled runs keep theirs.
+    """
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, get_current_settings, temporary_settings
+
+    asked_for = "heartbeat_frequency" in get_current_settings().flows.model_fields_set
+    return temporary_settings({} if asked_for else {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
