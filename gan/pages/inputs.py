@@ -14,7 +14,7 @@ from PIL import Image
 
 from gan.errors import DataError
 
-_MAX_JSON_BYTES = 1_000_000  # ours have 2,000
+_MAX_JSON_BYTES = 4_000_000  # two networks of the explorer at their largest have 1,000,000
 _LONGEST_LINE = 10_000  # characters
 _LONGEST_NAME = 200  # characters of a metric's or a column's
 
