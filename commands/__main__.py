@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from gan.errors import UserError
+from gan.errors import UserError, one_line
 from gan.runtime import pin_blas
 
 # name -> (where it stands, what `gan --help` says of it)
@@ -55,6 +55,7 @@ def main():
         error.show()
         code = 2
     except click.ClickException as error:
+        error.message = one_line(error.message)
         error.show()
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
