@@ -1,8 +1,20 @@
 """The errors that a user can cause: they end a command in one line that says what to do."""
 
+_LONGEST_MESSAGE = 800
+
 
 class UserError(Exception):
-    """Something outside the program is wrong; the message names it and the way out, in one line."""
+    """Something outside the program is wrong; the message names it and the way out, in one line.
+
+    Its text is one printable line of bounded length whatever it quotes: a file, a server or a command line may have chosen a part
+    of it, and a terminal obeys control characters.
+    """
+
+    def __str__(self):
+        text = " ".join(super().__str__().split())
+        if len(text) > _LONGEST_MESSAGE:
+            text = f"{text[: _LONGEST_MESSAGE // 2]} ... {text[-_LONGEST_MESSAGE // 2 :]}"
+        return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 class ParamsError(UserError):

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gan.arrays import read_archive
 from gan.errors import UserError
 from gan.files import write_bytes
 
@@ -110,8 +111,7 @@ class Scratch:
                 digest, content = path.read_bytes().split(b"\n", 1)
                 if hashlib.sha256(content).hexdigest().encode() != digest:
                     raise ValueError("its checksum does not match")
-                with np.load(io.BytesIO(content)) as archive:
-                    return dict(archive)
+                return read_archive(io.BytesIO(content))
             except (OSError, ValueError) as error:
                 self._log(f"checkpoint {path.name} is damaged ({error}); ignored")
                 with contextlib.suppress(OSError):

@@ -1,0 +1,5 @@
+"""The campaign `inputs`: whatever a file, a server or a command line can hold is either right or one clear line."""
+
+from tests.soak.kinds import archives, arrays, parameters
+
+KINDS = {**parameters.KINDS, **archives.KINDS, **arrays.KINDS}
