@@ -10,7 +10,7 @@ from pathlib import Path
 from flows import overrides
 from flows.settings import FlowParams
 from gan.errors import ParamsError
-from gan.params import PARAMS, read_section
+from gan.params import PARAMS, decode, parse_section, parse_yaml, read_text
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class Parameters:
     @classmethod
     def of_text(cls, text):
         """From the text of the file; raises ParamsError where the section `flow` is wrong."""
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / PARAMS
-            file.write_text(text, encoding="utf-8")
-            return cls(text, read_section(file, "flow", FlowParams))
+        content = parse_yaml(text)
+        if "flow" not in content:
+            raise ParamsError(f"{PARAMS}: section 'flow' is missing")
+        return cls(text, parse_section(content["flow"], "flow", FlowParams))
 
     @classmethod
     def in_tree(cls, repository):
@@ -73,14 +73,11 @@ class RunRequest:
 
 
 def _text_in_tree(repository):
-    try:
-        return (repository.root / PARAMS).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ParamsError(f"{repository.root} has no {PARAMS}; run from the project's root") from None
+    return read_text(repository.root / PARAMS)
 
 
 def _text_at(repository, revision):
     content = repository.read_at(repository.commit_id(revision), PARAMS)
     if content is None:
         raise ParamsError(f"{revision} has no {PARAMS}")
-    return content.decode()
+    return decode(content, f"{PARAMS} of {revision}")
