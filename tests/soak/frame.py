@@ -22,11 +22,10 @@ from tqdm import tqdm
 from tests.soak.case import FAULTS, Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
-CASE_SECONDS = 20
 CASE_BYTES = 1_000_000_000
-WARM_UP_SECONDS = 120
+CLOSE_SECONDS = 30  # for a worker to end what it has started
 CASES_A_WORKER = 400
-CAMPAIGNS = {"inputs": "tests.soak.inputs"}
+CAMPAIGNS = {"inputs": "tests.soak.inputs", "kills": "tests.soak.kills", "faults": "tests.soak.faults"}
 
 
 class Worker:
@@ -34,6 +33,7 @@ class Worker:
 
     def __init__(self, module):
         self._module = module
+        self._kinds = importlib.import_module(module).KINDS
         self._process = None
         self._sandbox = None
 
@@ -48,17 +48,18 @@ class Worker:
         start = time.monotonic()
         with contextlib.suppress(BrokenPipeError):
             self._send(request.encode())
-        answer, fault = self._answer(WARM_UP_SECONDS if kind not in self._warm else CASE_SECONDS)
+        limits = self._kinds[kind]
+        answer, fault = self._answer(limits.warm_up_seconds if kind not in self._warm else limits.seconds)
         if answer == "warm":
             self._warm.add(kind)
             start = time.monotonic()
-            answer, fault = self._answer(CASE_SECONDS)
+            answer, fault = self._answer(limits.seconds)
         seconds = time.monotonic() - start
         if fault is not None:
             self.stop()
             return Verdict(*fault, seconds=seconds)
         verdict = Verdict(**answer)
-        if verdict.peak_bytes > CASE_BYTES:
+        if verdict.peak_bytes > CASE_BYTES and not limits.spawns:
             self.stop()  # the next case begins with the memory of a fresh process
             return dataclasses.replace(verdict, outcome="memory", message=f"{verdict.peak_bytes / 1e9:.2f} GB; {verdict.message}")
         return verdict
@@ -66,8 +67,12 @@ class Worker:
     def stop(self):
         """End the process."""
         if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+            self._process.terminate()
+            try:
+                self._process.wait(CLOSE_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
             for pipe in (self._process.stdin, self._process.stdout):
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
