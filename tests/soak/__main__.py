@@ -41,6 +41,8 @@ def main(campaigns, seed, count, out, shrink_seconds, replay, list_only):
     for name, kinds in chosen.items():
         found = frame.run_campaign(name, seed=seed, count=count, out=out, kinds=kinds, shrink_seconds=shrink_seconds)
         rows |= {f"{name}/{kind}": row for kind, row in found.items()}
+        for kind, why in frame.left_out(name).items():
+            click.echo(f"{name}/{kind} is left out: {why}")
     click.echo("\n".join(frame.table(rows)))
     failures = sum(row.failures for row in rows.values())
     cases = sum(row.cases for row in rows.values())

@@ -1,5 +1,6 @@
 """The campaign `faults`: what a bad day does to a machine; one clear line, nothing lost, and the next run is right."""
 
-from tests.soak import faults_requests
+from tests.soak import faults_machine, faults_requests
 
-KINDS = {**faults_requests.KINDS}
+KINDS = {**faults_requests.KINDS, **faults_machine.KINDS}
+LEFT_OUT = faults_machine.LEFT_OUT  # kind -> why it cannot run here

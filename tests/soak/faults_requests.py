@@ -16,7 +16,8 @@ from tests.soak.case import AcceptedWrongly, Kind, RefusedWrongly
 from tests.soak.kinds.parameters import PARAMS_BYTES, overrides, structural, text_of, textual
 
 _WHOLE_TEXTS = [b"", b"\n", "train: 1\n".encode("utf-16"), b"a: 1\n---\nb: 2\n", b"\xff\xfe", b"[1, 2]\n", b"\x00" * 40, b"- a\n"]
-GOOD_OPTIONS = [
+GOOD_REVISIONS = ("HEAD", "main", "@", "v1", "HEAD^{commit}", "main~0")
+_OPTIONS = [
     "--all",
     "-h",
     "--help",

@@ -210,6 +210,11 @@ def kinds_of(campaign):
     return list(importlib.import_module(CAMPAIGNS[campaign]).KINDS)
 
 
+def left_out(campaign):
+    """The kinds of a campaign that cannot run on this machine: name -> why."""
+    return getattr(importlib.import_module(CAMPAIGNS[campaign]), "LEFT_OUT", {})
+
+
 def run_campaign(name, *, seed, count, out, kinds=None, shrink_seconds=30, quiet=False):
     """Run `count` cases of the campaign in `module`; kind -> Row. Failures are left below the folder `out`."""
     set_hypothesis_home_dir(tempfile.gettempdir())

@@ -135,6 +135,23 @@ class Place:
         """The paths of a stage's outputs."""
         return [self.root / out["path"] for out in self.wanted_lock[stage]["outs"]]
 
+    def cached(self, stage):
+        """The files in DVC's cache that hold a stage's outputs, each file once."""
+        found = []
+        for out in self.wanted_lock[stage]["outs"]:
+            if "md5" not in out:
+                continue
+            file = self._cache_file(out["md5"])
+            if not file.exists():  # git keeps this output
+                continue
+            found.append(file)
+            if out["md5"].endswith(".dir"):
+                found += [self._cache_file(item["md5"]) for item in json.loads(file.read_bytes())]
+        return sorted(set(found))
+
+    def _cache_file(self, md5):
+        return self.root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
+
     def digests(self):
         """Path below data/ -> SHA-256; times are no result."""
         data = self.root / "data"
