@@ -25,7 +25,13 @@ ROOT = Path(__file__).resolve().parents[2]
 CASE_BYTES = 1_000_000_000
 CLOSE_SECONDS = 30  # for a worker to end what it has started
 CASES_A_WORKER = 400
-CAMPAIGNS = {"inputs": "tests.soak.inputs", "kills": "tests.soak.kills", "faults": "tests.soak.faults"}
+DEFAULT_COUNT = 2000
+CAMPAIGNS = {
+    "inputs": "tests.soak.inputs",
+    "kills": "tests.soak.kills",
+    "faults": "tests.soak.faults",
+    "time": "tests.soak.time_schedule",
+}
 
 
 class Worker:
@@ -208,6 +214,11 @@ class Row:
 def kinds_of(campaign):
     """The names of the kinds of a campaign."""
     return list(importlib.import_module(CAMPAIGNS[campaign]).KINDS)
+
+
+def default_count(campaign):
+    """How many cases a whole campaign has."""
+    return getattr(importlib.import_module(CAMPAIGNS[campaign]), "COUNT", DEFAULT_COUNT)
 
 
 def left_out(campaign):

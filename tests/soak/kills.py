@@ -22,6 +22,7 @@ from tests.soak.kills_project import (
     template,
 )
 
+COUNT = 200
 END_SECONDS = GRACE_SECONDS + 10  # from the signal to the end of the command
 _COMMANDS = {
     "repro": lambda stage: ["dvc", "repro"],
