@@ -142,6 +142,8 @@ def _kill(case, place, process):
             limit = END_SECONDS
         else:
             limit = LONGEST_SECONDS / 2  # the command may go on without that child
+    elif case["command"] == "repro" and case["target"] == "process" and case["signal"] == "SIGINT":
+        limit = LONGEST_SECONDS / 2  # DVC leaves SIGINT to its stage, as a terminal sends it to both
     else:
         limit = END_SECONDS
     try:

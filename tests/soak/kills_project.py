@@ -213,9 +213,11 @@ class Place:
 
     def end_all(self):
         """Kill what is left."""
-        for process in self.processes():
+        found = self.processes()
+        for process in found:
             with contextlib.suppress(psutil.Error):
                 process.kill()
+        psutil.wait_procs(found, timeout=5)
 
     def wrong(self, *, isolated=False):
         """What is wrong with the repository after it was brought up to date, as (one of FAULTS, what) pairs.
