@@ -7,7 +7,6 @@ from pathlib import Path
 
 from gan.errors import UserError
 
-
 _MESSAGE_CHARACTERS = 500
 
 

@@ -8,7 +8,6 @@ from ruamel.yaml import YAML
 from gan.errors import ParamsError
 from gan.params import PARAMS, parse_yaml
 
-
 _SHOWN_CHARACTERS = 100
 
 
