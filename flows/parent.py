@@ -16,7 +16,7 @@ def announce():
 
 def started_by_prefect():
     """Whether this process is a run that a worker or a schedule has started."""
-    return "PREFECT__FLOW_RUN_ID" in os.environ
+    return "PREFECT__FLOW_RUN_ID" in os.environ or _PARENT in os.environ  # a worker says so, Prefect's runner does not
 
 
 def end_with_parent():

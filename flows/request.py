@@ -5,7 +5,6 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from flows import overrides
 from flows.settings import FlowParams
@@ -36,16 +35,19 @@ class Parameters:
     def check(self, root):
         """Run the project's own check of all parameters in the folder `root`; raises ParamsError with its one line."""
         command = self.settings.check_command
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / PARAMS
-            file.write_text(self.text, encoding="utf-8")
-            words = [word.replace("{file}", str(file)) for word in shlex.split(command)]
+        with tempfile.TemporaryFile() as content:  # a file without a name, of which a kill leaves nothing
+            content.write(self.text.encode())
+            content.seek(0)
+            file = f"/dev/fd/{content.fileno()}"
+            words = [word.replace("{file}", file) for word in shlex.split(command)]
             if words[0] == "python":
                 words[0] = sys.executable
-            done = subprocess.run(words, cwd=root, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+            done = subprocess.run(
+                words, cwd=root, capture_output=True, text=True, stdin=subprocess.DEVNULL, pass_fds=(content.fileno(),)
+            )
         if done.returncode != 0:
             lines = done.stderr.strip().splitlines() or [f"`{command}` ended with exit code {done.returncode}"]
-            raise ParamsError(lines[-1].replace(str(file), PARAMS))
+            raise ParamsError(lines[-1].replace(file, PARAMS))
 
 
 @dataclass(frozen=True)

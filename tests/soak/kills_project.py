@@ -219,17 +219,18 @@ class Place:
                 process.kill()
         psutil.wait_procs(found, timeout=5)
 
-    def wrong(self, *, isolated=False):
+    def wrong(self, *, isolated=False, note_may_stay=False):
         """What is wrong with the repository after it was brought up to date, as (one of FAULTS, what) pairs.
 
         isolated: by runs in worktrees, whose results are versions; the working tree is then to be as it was committed.
+        note_may_stay: a flow was killed, and no flow has run since that could take note of it.
         """
         found = []
         if isolated:
             found += self._wrong_versions()
         else:
             found += self._wrong_results()
-        return found + [("leftover", what) for what in self._leftovers()]
+        return found + [("leftover", what) for what in self._leftovers(note_may_stay)]
 
     def _wrong_results(self):
         found, digests = [], self.digests()
@@ -259,11 +260,15 @@ class Place:
             found.append(("differs", f"the working tree: {status[:300]}"))
         return found
 
-    def _leftovers(self):
+    def _leftovers(self, note_may_stay):
         root = self.root
-        patterns = [".scratch/**/*", ".dvc/tmp/runs/*", ".dvc/tmp/flow.json", ".git/**/*.lock", ".git/worktrees/*"]
+        patterns = [".scratch/**/*", ".dvc/tmp/runs/*", ".git/**/*.lock", ".git/worktrees/*"]
+        if not note_may_stay:
+            patterns.append(".dvc/tmp/flow.json")
         found = [str(path.relative_to(root)) for pattern in patterns for path in root.glob(pattern) if path.name != "train"]
-        found += [f"TMPDIR/{path.relative_to(self.tmp)}" for path in self.tmp.iterdir()]
+        # Prefect's runner keeps this folder, and leaves an empty one in it when it is killed
+        temporary = [path for path in self.tmp.rglob("*") if "runner_storage" not in path.parts or not path.is_dir()]
+        found += [f"TMPDIR/{path.relative_to(self.tmp)}" for path in temporary]
         cached = [path for path in (root / ".dvc" / "cache" / "files").rglob("*") if path.is_file()]
         found += [str(path.relative_to(root)) for path in cached if not _CACHED_NAME.fullmatch(path.name)]
         found += [line for line in self.git("status", "--porcelain").splitlines() if line.startswith("??")]
