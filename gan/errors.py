@@ -1,6 +1,6 @@
 """The errors that a user can cause: they end a command in one line that says what to do."""
 
-_LONGEST_MESSAGE = 800
+_LONGEST_MESSAGE = 600  # characters
 
 
 class UserError(Exception):
@@ -11,10 +11,11 @@ class UserError(Exception):
     """
 
     def __str__(self):
-        text = " ".join(super().__str__().split())
-        if len(text) > _LONGEST_MESSAGE:
-            text = f"{text[: _LONGEST_MESSAGE // 2]} ... {text[-_LONGEST_MESSAGE // 2 :]}"
-        return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+        line = " ".join(super().__str__().split())
+        text = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in line)
+        if len(text) <= _LONGEST_MESSAGE:
+            return text
+        return f"{text[: _LONGEST_MESSAGE // 2]} ... {text[-_LONGEST_MESSAGE // 2 :]}"
 
 
 class ParamsError(UserError):

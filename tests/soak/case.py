@@ -64,6 +64,7 @@ class Kind:
     share: float = 1.0
     seconds: float = 20.0
     warm_up_seconds: float = 120.0
+    limit_bytes: int = 1_000_000_000  # of memory; less where growth without end would take long to get there
     smallest: bool = True  # whether a failure is made smaller; not for cases that take seconds
 
 

@@ -320,6 +320,7 @@ def _kind(name, run, more, share=1.0):
         share=share,
         seconds=1800,
         warm_up_seconds=900,
+        limit_bytes=8_000_000_000,
         smallest=False,
     )
 

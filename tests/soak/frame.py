@@ -22,7 +22,6 @@ from tqdm import tqdm
 from tests.soak.case import FAULTS, Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
-CASE_BYTES = 1_000_000_000
 CLOSE_SECONDS = 30  # for a worker to end what it has started
 CASES_A_WORKER = 400
 DEFAULT_COUNT = 2000
@@ -43,7 +42,7 @@ class Worker:
         self._process = None
         self._sandbox = None
 
-    def run(self, kind, case):
+    def run(self, kind, case, limit_bytes):
         """The Verdict of one case, and leaves its folder as `self.folder` until the next."""
         if self._process is None or self._served >= CASES_A_WORKER:
             self._start()
@@ -55,17 +54,17 @@ class Worker:
         with contextlib.suppress(BrokenPipeError):
             self._send(request.encode())
         limits = self._kinds[kind]
-        answer, fault = self._answer(limits.warm_up_seconds if kind not in self._warm else limits.seconds)
+        answer, fault = self._answer(limits.warm_up_seconds if kind not in self._warm else limits.seconds, limit_bytes)
         if answer == "warm":
             self._warm.add(kind)
             start = time.monotonic()
-            answer, fault = self._answer(limits.seconds)
+            answer, fault = self._answer(limits.seconds, limit_bytes)
         seconds = time.monotonic() - start
         if fault is not None:
             self.stop()
             return Verdict(*fault, seconds=seconds)
         verdict = Verdict(**answer)
-        if verdict.peak_bytes > CASE_BYTES and not limits.spawns:
+        if verdict.peak_bytes > limit_bytes:
             self.stop()  # the next case begins with the memory of a fresh process
             return dataclasses.replace(verdict, outcome="memory", message=f"{verdict.peak_bytes / 1e9:.2f} GB; {verdict.message}")
         return verdict
@@ -127,7 +126,7 @@ class Worker:
         while content:
             content = content[self._process.stdin.write(content) :]
 
-    def _answer(self, limit_seconds):
+    def _answer(self, limit_seconds, limit_bytes):
         """(the worker's answer, None), or (None, (outcome, message)) where it gave none."""
         deadline = time.monotonic() + limit_seconds
         while time.monotonic() < deadline:
@@ -139,8 +138,8 @@ class Worker:
                 code = self._process.wait()
                 self._log.seek(0)
                 return None, ("crash", f"exit code {code}\n{self._log.read().decode(errors='replace')[-3000:]}")
-            if self._resident_bytes() > CASE_BYTES:
-                return None, ("memory", f"more than {CASE_BYTES / 1e9:g} GB")
+            if self._resident_bytes() > limit_bytes:
+                return None, ("memory", f"more than {limit_bytes / 1e9:g} GB")
         return None, ("hang", f"more than {limit_seconds} s")
 
     def _resident_bytes(self):
@@ -262,7 +261,7 @@ def _run_kind(label, kind_name, kind, cases, worker, *, out, seed, module, shrin
     def run(case):
         text = json.dumps(case, sort_keys=True)
         if text not in known:
-            known[text] = worker.run(kind_name, case)
+            known[text] = worker.run(kind_name, case, kind.limit_bytes)
         return known[text]
 
     failures = {}
@@ -278,7 +277,7 @@ def _run_kind(label, kind_name, kind, cases, worker, *, out, seed, module, shrin
     for number, case in enumerate(failures.values()):
         if kind.smallest:
             case = smallest(kind.cases, case, seed=seed, count=len(cases), run=run, limit_seconds=shrink_seconds)
-        verdict = worker.run(kind_name, case)
+        verdict = worker.run(kind_name, case, kind.limit_bytes)
         _keep(
             Path(out) / label / f"{number:02d}-{verdict.outcome.replace(' ', '-')}",
             module,
@@ -310,7 +309,8 @@ def replay(path):
     """The Verdict of the case in the file `path` that a failure left."""
     content = json.loads(Path(path).read_text())
     with contextlib.closing(Worker(content["module"])) as worker:
-        return worker.run(content["kind"], content["case"])
+        kind = importlib.import_module(content["module"]).KINDS[content["kind"]]
+        return worker.run(content["kind"], content["case"], kind.limit_bytes)
 
 
 def table(rows):

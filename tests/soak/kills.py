@@ -211,6 +211,7 @@ def _kind(command, share, warm_up=warm_up):
         share=share,
         seconds=1200,
         warm_up_seconds=900,
+        limit_bytes=8_000_000_000,
         smallest=False,
     )
 

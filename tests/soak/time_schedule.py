@@ -336,6 +336,7 @@ def _kind(runs, quiet_runs, seconds):
         group=f"schedule of {runs}",
         spawns=True,
         seconds=seconds,
+        limit_bytes=8_000_000_000,
         smallest=False,
     )
 

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from pathlib import Path
 
 from gan.errors import UserError
@@ -146,6 +147,7 @@ def main():
             kind.warm_up()
             warm.add(request["kind"])
             print(json.dumps("warm"), file=answers, flush=True)
+        warnings.simplefilter("error")  # a warning in a user's terminal says that something was not thought of
         reset_peak()
         start = time.monotonic()
         outcome, message = run_case(kind, request["case"], Path(request["folder"]), watch)

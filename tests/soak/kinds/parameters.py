@@ -77,7 +77,7 @@ NASTY_VALUES = (
     "-rf",
 )
 NASTY_LINES = (
-    "a: &a [x, x, x, x, x, x, x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a]\nc: &c [*b, *b, *b, *b, *b, *b, *b]\nd: [*c, *c, *c, *c]\n",
+    "a: &a [x, x, x, x, x, x, x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a]\nc: &c [*b, *b, *b, *b, *b, *b]\nd: [*c, *c]\n",
     "train: 1\n",
     "? complex\n: key\n",
     "'train':\n  seed: 0\n",
