@@ -36,7 +36,7 @@ def _record(run, previous):
         content = metrics_file.read_bytes() if metrics_file.exists() else None
         verdict, last = gate.verdict_against_last(run.repository, settings, content)
     new = versions.NewVersion(
-        tag=versions.tag_name(run.id),
+        tag=versions.tag_name(run.id, previous),
         flow_run=run.id,
         base=run.base,
         verdict=verdict,

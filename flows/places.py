@@ -36,7 +36,7 @@ def in_worktree(repository, request, parameters, lock):
     with worktree(repository, request.base, str(runtime.flow_run.id)[:8]) as tree:
         (tree.root / PARAMS).write_text(parameters.text, encoding="utf-8")
         parameters.check(tree.root)
-        with _session(tree, settings, lock, environment(repository)) as session:
+        with _session(tree, settings, lock, environment(repository, tree)) as session:
             session.share(repository)
             newest = start_from_newest(repository, tree, request.base)
             log.info("at commit %s%s", request.base[:12], f", going on from {newest}" if newest else "")

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import functools
+import json
 import os
 import random
 import resource
@@ -13,7 +14,8 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from tests.soak.case import Kind
+from tests.helpers.toy_project import make_project, server_url
+from tests.soak.case import Fault, Kind
 from tests.soak.kills_project import STAGES, Place, fail_if, let_signals_through, template
 
 MIB = 1 << 20
@@ -209,13 +211,7 @@ def run_clock(case, folder):
     place = Place(folder / "place", missing=[case["stage"]], keep_outs=case["outs_there"])
     clock = folder / "clock"
     clock.write_text("+0")
-    faked = {
-        "LD_PRELOAD": faketime(),
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "NO_FAKE_STAT": "1",
-    }
+    faked = _faked(clock)
     place.environment |= faked
     process = place.start(*COMMANDS[case["command"]])
     time.sleep(case["after_seconds"])
@@ -232,6 +228,40 @@ def run_clock(case, folder):
     for name in faked:
         place.environment.pop(name)
     then_right(place, found)
+
+
+def _faked(clock):
+    """The environment of programs whose clock is off by what the file `clock` says."""
+    return {
+        "LD_PRELOAD": faketime(),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "NO_FAKE_STAT": "1",
+    }
+
+
+def run_clock_of_versions(case, folder):
+    """The clock jumps between isolated runs: each change is still one version, the newest is last, and then nothing changes."""
+    project = make_project(folder, ran=True, api_url=server_url())
+    clock = folder / "clock"
+    project.environment |= _faked(clock)
+    wanted = []
+    for number, jump in enumerate(case["jumps_seconds"]):
+        clock.write_text(f"{jump:+d}")
+        project.set(f"seed: {number}", f"seed: {number + 1}")
+        project.commit(f"Seed {number + 1}")
+        wanted.insert(0, number + 1)
+        done = project.pipeline("--isolated", check=False)
+        if done.returncode != 0:
+            raise Fault("refused wrongly", done.stdout[-300:] + done.stderr[-2000:])
+    listed = json.loads(project.gan("versions", "list", "--json").stdout)
+    seeds = [int(project.git("show", f"{one['tag']}:params.yaml").partition("seed: ")[2].split()[0]) for one in listed]
+    if seeds != wanted:
+        raise Fault("differs", f"seeds {seeds}, newest first, expected {wanted}: {[one['tag'] for one in listed]}")
+    last = project.pipeline("--isolated").stdout
+    if last.strip() != "Cached: nothing changed":
+        raise Fault("differs", f"a further run said {last}")
 
 
 def run_no_proc(case, folder):
@@ -381,5 +411,11 @@ if faketime():
         lambda dice: {"jump_seconds": dice.choice([-1, 1]) * round(10 ** dice.uniform(0.5, 8))} | _after(dice),
         share=4,
     )
+    KINDS["clock of versions"] = _kind(
+        "clock of versions",
+        run_clock_of_versions,
+        lambda dice: {"jumps_seconds": [0, *(dice.choice([-1, 1]) * round(10 ** dice.uniform(0, 8)) for _ in range(2))]},
+        share=2,
+    )
 else:
-    LEFT_OUT["clock"] = "needs libfaketime (Debian's package libfaketime)"
+    LEFT_OUT["clock of versions"] = LEFT_OUT["clock"] = "needs libfaketime (Debian's package libfaketime)"
