@@ -16,7 +16,7 @@ from tests.soak import frame
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("campaigns", nargs=-1, metavar="[CAMPAIGN[/KIND] ...]")
 @click.option("--seed", default=0, show_default=True, help="Another number, other cases.")
-@click.option("--count", type=click.IntRange(min=1), default=2000, show_default=True, help="Cases of each campaign.")
+@click.option("--count", type=click.IntRange(min=1), help="Cases of each campaign; by default what the campaign says.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path(".scratch/soak"), show_default=True, metavar="FOLDER")
 @click.option("--shrink-seconds", default=30.0, show_default=True, help="To make each failure small.")
 @click.option("--replay", type=click.Path(exists=True, path_type=Path), metavar="CASE.JSON", help="Run one case that failed.")
@@ -39,8 +39,12 @@ def main(campaigns, seed, count, out, shrink_seconds, replay, list_only):
     start = time.monotonic()
     rows = {}
     for name, kinds in chosen.items():
-        found = frame.run_campaign(name, seed=seed, count=count, out=out, kinds=kinds, shrink_seconds=shrink_seconds)
+        found = frame.run_campaign(
+            name, seed=seed, count=count or frame.default_count(name), out=out, kinds=kinds, shrink_seconds=shrink_seconds
+        )
         rows |= {f"{name}/{kind}": row for kind, row in found.items()}
+        for kind, why in frame.left_out(name).items():
+            click.echo(f"{name}/{kind} is left out: {why}")
     click.echo("\n".join(frame.table(rows)))
     failures = sum(row.failures for row in rows.values())
     cases = sum(row.cases for row in rows.values())

@@ -18,6 +18,9 @@ FAULTS = {
     "accepted wrongly": "wrongly in",
     "refused wrongly": "wrongly out",
     "unclear": "unclear",
+    "differs": "differ",
+    "orphan": "orphans",
+    "leftover": "leftovers",
 }
 
 
@@ -34,14 +37,23 @@ class RefusedWrongly(Exception):
     """The program refused what is right."""
 
 
+class Fault(Exception):
+    """A case went wrong in the way `outcome`, one of FAULTS."""
+
+    def __init__(self, outcome, message):
+        super().__init__(message)
+        self.outcome = outcome
+
+
 @dataclasses.dataclass(frozen=True)
 class Kind:
     """One kind of cases.
 
     cases: a Hypothesis strategy of JSON values. run(case, folder): does what a user would with the case, in an empty folder of
-    its own. It raises UserError where the program refuses, AcceptedWrongly or RefusedWrongly where that was wrong, and returns
-    otherwise; any other exception is a traceback that a user would have seen. warm_up(): what to import before limits hold.
-    spawns: whether the code may start other programs. share: of a campaign's cases, relative to the other kinds.
+    its own. It raises UserError where the program refuses, AcceptedWrongly, RefusedWrongly or Fault where that was wrong, and
+    returns otherwise; any other exception is a traceback that a user would have seen. warm_up(): what to import before limits
+    hold. spawns: whether the code may start other programs, for which no limits on memory hold. share: of a campaign's cases,
+    relative to the other kinds. seconds, warm_up_seconds: after which a case, or the warming up, is a hang.
     """
 
     cases: Any
@@ -50,6 +62,8 @@ class Kind:
     group: str = "light"  # kinds of one group share worker processes
     spawns: bool = False
     share: float = 1.0
+    seconds: float = 20.0
+    warm_up_seconds: float = 120.0
     limit_bytes: int = 1_000_000_000  # of memory; less where growth without end would take long to get there
     smallest: bool = True  # whether a failure is made smaller; not for cases that take seconds
 

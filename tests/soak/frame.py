@@ -22,10 +22,15 @@ from tqdm import tqdm
 from tests.soak.case import FAULTS, Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
-CASE_SECONDS = 20
-WARM_UP_SECONDS = 120
+CLOSE_SECONDS = 30  # for a worker to end what it has started
 CASES_A_WORKER = 400
-CAMPAIGNS = {"inputs": "tests.soak.inputs"}
+DEFAULT_COUNT = 2000
+CAMPAIGNS = {
+    "inputs": "tests.soak.inputs",
+    "kills": "tests.soak.kills",
+    "faults": "tests.soak.faults",
+    "time": "tests.soak.time_schedule",
+}
 
 
 class Worker:
@@ -33,6 +38,7 @@ class Worker:
 
     def __init__(self, module):
         self._module = module
+        self._kinds = importlib.import_module(module).KINDS
         self._process = None
         self._sandbox = None
 
@@ -47,11 +53,12 @@ class Worker:
         start = time.monotonic()
         with contextlib.suppress(BrokenPipeError):
             self._send(request.encode())
-        answer, fault = self._answer(WARM_UP_SECONDS if kind not in self._warm else CASE_SECONDS, limit_bytes)
+        limits = self._kinds[kind]
+        answer, fault = self._answer(limits.warm_up_seconds if kind not in self._warm else limits.seconds, limit_bytes)
         if answer == "warm":
             self._warm.add(kind)
             start = time.monotonic()
-            answer, fault = self._answer(CASE_SECONDS, limit_bytes)
+            answer, fault = self._answer(limits.seconds, limit_bytes)
         seconds = time.monotonic() - start
         if fault is not None:
             self.stop()
@@ -65,8 +72,12 @@ class Worker:
     def stop(self):
         """End the process."""
         if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+            self._process.terminate()
+            try:
+                self._process.wait(CLOSE_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
             for pipe in (self._process.stdin, self._process.stdout):
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
@@ -203,6 +214,16 @@ class Row:
 def kinds_of(campaign):
     """The names of the kinds of a campaign."""
     return list(importlib.import_module(CAMPAIGNS[campaign]).KINDS)
+
+
+def default_count(campaign):
+    """How many cases a whole campaign has."""
+    return getattr(importlib.import_module(CAMPAIGNS[campaign]), "COUNT", DEFAULT_COUNT)
+
+
+def left_out(campaign):
+    """The kinds of a campaign that cannot run on this machine: name -> why."""
+    return getattr(importlib.import_module(CAMPAIGNS[campaign]), "LEFT_OUT", {})
 
 
 def run_campaign(name, *, seed, count, out, kinds=None, shrink_seconds=30, quiet=False):

@@ -22,7 +22,7 @@ from gan.runtime import pin_blas
 
 pin_blas()  # here, since what follows imports NumPy
 
-from tests.soak.case import AcceptedWrongly, RefusedWrongly  # noqa: E402
+from tests.soak.case import AcceptedWrongly, Fault, RefusedWrongly  # noqa: E402
 
 ADDRESS_SPACE_BYTES = 8 << 30  # far beyond the limit on memory: one huge allocation fails in the same way on every machine
 FILE_BYTES = 1 << 30
@@ -101,6 +101,8 @@ def run_case(kind, case, folder, watch):
         outcome, message = "accepted wrongly", str(error)
     except RefusedWrongly as error:
         outcome, message = "refused wrongly", str(error)
+    except Fault as error:
+        outcome, message = error.outcome, str(error)
     except MemoryError:
         outcome, message = "memory", traceback.format_exc()
     except BaseException:
@@ -126,20 +128,26 @@ def peak_bytes():
     return 1024 * max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 
 
+def _limit(number, value):
+    """Set a soft limit, which a later kind may raise again."""
+    hard = resource.getrlimit(number)[1]
+    resource.setrlimit(number, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
+
+
 def main():
     campaign = importlib.import_module(sys.argv[1])
     sandbox = Path(sys.argv[2])
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the code under test prints is no answer
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
     watch = Watch(sandbox)
     warm = set()
     for line in sys.stdin:
         request = json.loads(line)
         kind = campaign.KINDS[request["kind"]]
         if request["kind"] not in warm:
+            _limit(resource.RLIMIT_AS, resource.RLIM_INFINITY if kind.spawns else ADDRESS_SPACE_BYTES)
+            _limit(resource.RLIMIT_FSIZE, resource.RLIM_INFINITY if kind.spawns else FILE_BYTES)
             kind.warm_up()
             warm.add(request["kind"])
             print(json.dumps("warm"), file=answers, flush=True)
