@@ -16,7 +16,7 @@ FITTING = $(or $(shell for python in $(PYTHONS); do "$$python" -c '$(FITS)' 2>/d
   $(error $(REFUSAL)))
 
 .DEFAULT_GOAL := help
-.PHONY: help repro restore flow schedule server versions test test-quick env env-test check lint lock bench clean
+.PHONY: help repro restore flow schedule server live screenshots versions test test-quick env env-test check lint lock bench clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ schedule: env check ## serve the flow on a schedule; ARGS='--cron "0 2 * * *" --
 
 server: env ## Prefect's server and page at http://127.0.0.1:4200, for `make flow` and `make schedule`; Ctrl-C stops it
 	@PREFECT_HOME="$${PREFECT_HOME:-$(CURDIR)/.scratch/prefect}" $(BIN)/prefect server start --host 127.0.0.1 $(ARGS)
+
+live: env $(VENV)-live/.installed ## watch training in TensorBoard at http://127.0.0.1:6006; Ctrl-C stops it, and not the training
+	@$(BIN)/gan live --tensorboard $(VENV)-live/bin/tensorboard $(ARGS)
 
 versions: env ## list the recorded runs with their metrics
 	@$(BIN)/gan versions list
@@ -58,7 +61,7 @@ lint: env-test ## check style
 lock: ## renew the lock files from requirements*.in (newest versions within their bounds)
 	@"$(FITTING)" -m venv $(VENV)-lock
 	@$(VENV)-lock/bin/pip install --quiet uv
-	@for name in requirements requirements-test requirements-bench requirements-installer; do \
+	@for name in requirements requirements-test requirements-bench requirements-live requirements-installer; do \
 	  $(VENV)-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 	    --no-emit-index-url $$name.in -o $$name.lock || exit 1; \
 	done
@@ -66,8 +69,11 @@ lock: ## renew the lock files from requirements*.in (newest versions within thei
 bench: env $(VENV)-bench/.installed ## speed of a training step beside NumPy, PyTorch, JAX and the published loop (needs data/raw)
 	@$(BIN)/python -m benchmarks.train_speed $(ARGS)
 
+screenshots: env-test ## make the pictures in docs/ of the page and of Prefect's UI anew (needs a finished run and Chromium)
+	@$(BIN)/python -m benchmarks.screenshots $(ARGS)
+
 clean: ## remove the environment, checkpoints, what `make server` recorded and caches of tools; results and DVC's cache stay
-	rm -rf $(VENV) $(VENV)-bench $(VENV)-lock .scratch .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-live $(VENV)-lock .scratch .pytest_cache .ruff_cache
 
 $(VENV)/.installed: requirements.lock requirements-installer.lock
 	@"$(FITTING)" environment.py $(VENV) requirements.lock
@@ -86,6 +92,11 @@ $(VENV)/.installed-test: $(VENV)/.installed requirements-test.lock
 $(VENV)-bench/.installed: requirements-bench.lock requirements-installer.lock | env
 	@$(BIN)/python environment.py $(VENV)-bench requirements-bench.lock
 	@$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	@touch $@
+
+# TensorBoard alone: training writes what it shows without it
+$(VENV)-live/.installed: requirements-live.lock requirements-installer.lock | env
+	@$(BIN)/python environment.py $(VENV)-live requirements-live.lock
 	@touch $@
 
 # a PYTHON that is not the environment's makes it anew

@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from gan.errors import UserError
+from gan.errors import UserError, one_line
 from gan.kernels import pin_numpy
 
 # name -> (where it stands, what `gan --help` says of it)
@@ -16,6 +16,7 @@ COMMANDS = {
     "draw": ("commands.draw:draw", "Draw digits with the trained generator."),
     "flow": ("commands.flow:flow", "Run the pipeline once, as a Prefect flow."),
     "schedule": ("commands.schedule:schedule", "Run the pipeline on a schedule."),
+    "live": ("commands.live:live", "Watch training in TensorBoard."),
     "report-change": ("commands.report_change:report_change", "Report what a change does, for its review."),
     "versions": ("commands.versions:versions", "List, show, compare and prune recorded runs."),
 }
@@ -55,6 +56,7 @@ def main():
         error.show()
         code = 2
     except click.ClickException as error:
+        error.message = one_line(error.message)
         error.show()
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):

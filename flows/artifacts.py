@@ -12,7 +12,9 @@ import queue
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
+from prefect import get_client
 from prefect.artifacts import (
     create_image_artifact,
     create_markdown_artifact,
@@ -20,6 +22,7 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.client.schemas.actions import ArtifactUpdate
 
 from flows.metrics import compare, merged
 from gan.params import PARAMS
@@ -27,6 +30,7 @@ from gan.params import PARAMS
 _CELL = 256  # pixels of a picture's longer side in the contact sheet
 _COMPARED_CELL = 420  # and beside the previous version's
 _UPDATE_SECONDS = 3
+_SAMPLES = "live/*/samples.png"  # in the trainer's scratch folder: what each of the newest runs shows of itself
 
 
 @dataclass(frozen=True)
@@ -149,9 +153,13 @@ def _png(image):
 
 
 class Progress:
-    """The training's progress as an artifact, updated every few seconds by a thread: a server out of reach delays no training."""
+    """The training's progress and its newest samples, as two artifacts.
 
-    def __init__(self):
+    A thread updates them every few seconds: a server out of reach delays no training. scratch: the trainer's scratch folder.
+    """
+
+    def __init__(self, scratch):
+        self._samples = NewestSamples(Path(scratch))
         self._percent = queue.SimpleQueue()
         self._thread = None
         self._next = 0.0
@@ -173,14 +181,43 @@ class Progress:
             self._percent.put(None)
             self._thread.join(timeout=_UPDATE_SECONDS)
 
-    def _work(self, description):
+    def _work(self, about):
         artifact = None
+        description = f"{about}; the newest samples are the artifact `newest-samples`"
         while (percent := self._percent.get()) is not None:
             with contextlib.suppress(Exception):
                 if artifact is None:
                     artifact = create_progress_artifact(percent, key="progress", description=description)
                 else:
                     update_progress_artifact(artifact, progress=percent)
+            with contextlib.suppress(Exception):
+                self._samples.publish()
+        with contextlib.suppress(Exception):  # the last ones come a moment after the last step's line
+            self._samples.publish()
+
+
+class NewestSamples:
+    """The samples that training has drawn last, as an image artifact. Files from before this object was made are not shown."""
+
+    def __init__(self, scratch):
+        self._scratch = scratch
+        self._shown_until = time.time_ns()  # the time of the file that is shown
+        self._artifact = None
+
+    def publish(self):
+        """Create the artifact, or change its picture, if there is a newer one. Raises what Prefect and the file system raise."""
+        times = {path: path.stat().st_mtime_ns for path in self._scratch.glob(_SAMPLES)}
+        newest = max(times, key=times.get, default=None)
+        if newest is None or times[newest] <= self._shown_until:
+            return
+        picture = _data_uri(newest.read_bytes())
+        if self._artifact is None:
+            self._artifact = create_image_artifact(
+                image_url=picture, key="newest-samples", description="the newest samples; `make live` shows more"
+            )
+        else:
+            get_client(sync_client=True).update_artifact(artifact_id=self._artifact, artifact=ArtifactUpdate(data=picture))
+        self._shown_until = times[newest]
 
 
 def _data_uri(png):

@@ -41,7 +41,7 @@ def _record(run, previous):
         lock = (run.tree.root / gate.LOCK).read_bytes()
         verdict, last = gate.verdict_against_last(run.repository, settings, content, lock=lock)
     new = versions.NewVersion(
-        tag=versions.tag_name(run.id),
+        tag=versions.tag_name(run.id, previous),
         flow_run=run.id,
         base=run.base,
         verdict=verdict,

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from gan.errors import UserError
 
+_MESSAGE_CHARACTERS = 500
+
 
 class GitError(UserError):
     """A git command failed; the message is git's last lines."""
@@ -36,7 +38,8 @@ class Repository:
         if done.returncode != 0:
             error = done.stderr if text else done.stderr.decode(errors="replace")
             lines = [line for line in error.strip().splitlines() if line.strip()]
-            raise GitError(f"git {arguments[0]}: {' '.join(lines[-2:]) or f'exit code {done.returncode}'}")
+            reason = " ".join(lines[-2:])[:_MESSAGE_CHARACTERS]
+            raise GitError(f"git {arguments[0]}: {reason or f'exit code {done.returncode}'}")
         return done.stdout.rstrip("\n") if text else done.stdout
 
     def succeeds(self, *arguments):
@@ -45,7 +48,10 @@ class Repository:
 
     def commit_id(self, revision):
         """The commit that `revision` (a commit, branch or tag) names; raises GitError."""
-        return self.git("rev-parse", "--verify", f"{revision}^{{commit}}")
+        # the operating system itself cannot pass some characters on, and ^NAME would be "all but"
+        if not revision.isprintable() or revision.startswith("^"):
+            raise GitError(f"{revision[:100]!r}: no name of a commit, branch or tag")
+        return self.git("rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}")
 
     def read_at(self, revision, path):
         """The bytes of the file `path` in `revision`, or None where it is not there."""

@@ -3,29 +3,29 @@
 import difflib
 import io
 
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
 
 from gan.errors import ParamsError
-from gan.params import PARAMS
+from gan.params import PARAMS, parse_yaml
+
+_SHOWN_CHARACTERS = 100
 
 
 def apply(text, overrides):
-    """The YAML `text` with `overrides` (strings "section.key=value") applied; raises ParamsError for a key that is not there."""
+    """The YAML `text` with `overrides` (strings "section.key=value") applied.
+
+    Raises ParamsError where the text is no parameters file, and for a key that is not there.
+    """
     if not overrides:
         return text
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 4096
-    try:
-        content = yaml.load(text)
-    except YAMLError as error:
-        raise ParamsError(f"{PARAMS}: not valid YAML: {' '.join(str(error).split())}") from None
+    content = parse_yaml(text, keep_comments=True)
     for override in overrides:
         key, separator, value = override.partition("=")
         if not separator or not key.strip():
-            raise ParamsError(f"override {override!r}: expected section.key=value, such as train.steps=1000")
+            raise ParamsError(f"override {_shown(override)}: expected section.key=value, such as train.steps=1000")
         _set(content, key.strip(), _parse(value, override))
-    buffer = io.StringIO()
+    yaml, buffer = YAML(), io.StringIO()
+    yaml.width = 4096
     yaml.dump(content, buffer)
     return buffer.getvalue()
 
@@ -53,7 +53,12 @@ def _require(node, name, key, parent):
 
 
 def _parse(value, override):
-    try:
-        return YAML(typ="safe").load(value)
-    except YAMLError:
-        raise ParamsError(f"override {override!r}: the value is not valid YAML") from None
+    """What YAML makes of `value`, read as the one value of a file, so that the same is refused as there."""
+    content = parse_yaml(f"value: {value}", f"override {_shown(override)}")
+    if list(content) != ["value"]:
+        raise ParamsError(f"override {_shown(override)}: expected one value")
+    return content["value"]
+
+
+def _shown(override):
+    return repr(override if len(override) <= _SHOWN_CHARACTERS else f"{override[:_SHOWN_CHARACTERS]}…")

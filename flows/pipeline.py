@@ -13,6 +13,7 @@ from flows.dvc.reproduce import StageFailed
 from flows.finish import finish
 from flows.git import Repository
 from flows.lock import RunLock, Skipped, when_free
+from flows.parent import end_with_parent, started_by_prefect
 from flows.pipeline_run import PipelineRun
 from flows.places import in_working_tree, in_worktree
 from flows.request import RunRequest
@@ -42,6 +43,8 @@ def pipeline(
         base: the commit, branch or tag that an isolated run starts from.
         dated_seed: a parameter that gets the run's date (20260131) as its value, such as "train.seed".
     """
+    if started_by_prefect():
+        end_with_parent()
     return bring_up_to_date(RunRequest(tuple(overrides), stage, force, isolated, commit, base, dated_seed))
 
 

@@ -10,6 +10,7 @@ from prefect.settings import PREFECT_API_URL
 
 from flows.dvc.session import DvcSession
 from flows.lock import RunLock
+from flows.parent import started_by_prefect
 from flows.remotes import fetch_versions
 from flows.request import Parameters
 from flows.versions import start_from_newest
@@ -35,7 +36,7 @@ def in_worktree(repository, request, parameters, lock):
     with worktree(repository, request.base, str(runtime.flow_run.id)[:8]) as tree:
         (tree.root / PARAMS).write_text(parameters.text, encoding="utf-8")
         parameters.check(tree.root)
-        with _session(tree, settings, lock, environment(repository)) as session:
+        with _session(tree, settings, lock, environment(repository, tree)) as session:
             session.share(repository)
             newest = start_from_newest(repository, tree, request.base)
             log.info("at commit %s%s", request.base[:12], f", going on from {newest}" if newest else "")
@@ -57,7 +58,9 @@ def in_working_tree(repository, request, parameters, lock, prepared):
 
 
 def _session(tree, settings, lock, variables=None):
-    """A DVC process in `tree` that holds the lock and could tell Prefect of the run's end if the run itself cannot."""
-    told = {"api": PREFECT_API_URL.value(), "flow_run": str(runtime.flow_run.id), "parent": os.getppid()}
-    variables = {**(variables or {}), **({"PIPELINE_RUN": json.dumps(told)} if told["api"] else {})}
+    """A DVC process in `tree` that holds the lock and could tell Prefect of the run's end if a worker's run cannot."""
+    variables = variables or {}
+    if started_by_prefect():
+        told = {"api": PREFECT_API_URL.value(), "flow_run": str(runtime.flow_run.id), "parent": os.getppid()}
+        variables = {**variables, "PIPELINE_RUN": json.dumps(told)}
     return DvcSession(tree.root, grace_seconds=settings.grace_seconds, environment=variables, held_files=(lock.fileno(),))

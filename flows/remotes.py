@@ -3,7 +3,7 @@
 from flows.dvc.session import DvcSession
 from flows.git import GitError
 from flows.versions import UNPUSHED, accepted_tags
-from flows.worktree import worktree
+from flows.worktree import environment, worktree
 from gan.errors import UserError
 
 
@@ -37,7 +37,7 @@ def _push(repository, tag, settings):
     """Push one version; False where there is nowhere to push to."""
     with (
         worktree(repository, tag, f"push-{tag.rpartition('-')[2]}") as tree,
-        DvcSession(tree.root, grace_seconds=settings.grace_seconds) as session,
+        DvcSession(tree.root, grace_seconds=settings.grace_seconds, environment=environment(repository, tree)) as session,
     ):
         session.share(repository)
         remote = session.describe().remote

@@ -5,12 +5,11 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from flows import overrides
 from flows.settings import FlowParams
 from gan.errors import ParamsError
-from gan.params import PARAMS, read_section
+from gan.params import PARAMS, decode, parse_section, parse_yaml, read_text
 
 
 @dataclass(frozen=True)
@@ -23,10 +22,10 @@ class Parameters:
     @classmethod
     def of_text(cls, text):
         """From the text of the file; raises ParamsError where the section `flow` is wrong."""
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / PARAMS
-            file.write_text(text, encoding="utf-8")
-            return cls(text, read_section(file, "flow", FlowParams))
+        content = parse_yaml(text)
+        if "flow" not in content:
+            raise ParamsError(f"{PARAMS}: section 'flow' is missing")
+        return cls(text, parse_section(content["flow"], "flow", FlowParams))
 
     @classmethod
     def in_tree(cls, repository):
@@ -36,16 +35,19 @@ class Parameters:
     def check(self, root):
         """Run the project's own check of all parameters in the folder `root`; raises ParamsError with its one line."""
         command = self.settings.check_command
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / PARAMS
-            file.write_text(self.text, encoding="utf-8")
-            words = [word.replace("{file}", str(file)) for word in shlex.split(command)]
+        with tempfile.TemporaryFile() as content:  # a file without a name, of which a kill leaves nothing
+            content.write(self.text.encode())
+            content.seek(0)
+            file = f"/dev/fd/{content.fileno()}"
+            words = [word.replace("{file}", file) for word in shlex.split(command)]
             if words[0] == "python":
                 words[0] = sys.executable
-            done = subprocess.run(words, cwd=root, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+            done = subprocess.run(
+                words, cwd=root, capture_output=True, text=True, stdin=subprocess.DEVNULL, pass_fds=(content.fileno(),)
+            )
         if done.returncode != 0:
             lines = done.stderr.strip().splitlines() or [f"`{command}` ended with exit code {done.returncode}"]
-            raise ParamsError(lines[-1].replace(str(file), PARAMS))
+            raise ParamsError(lines[-1].replace(file, PARAMS))
 
 
 @dataclass(frozen=True)
@@ -73,14 +75,11 @@ class RunRequest:
 
 
 def _text_in_tree(repository):
-    try:
-        return (repository.root / PARAMS).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ParamsError(f"{repository.root} has no {PARAMS}; run from the project's root") from None
+    return read_text(repository.root / PARAMS)
 
 
 def _text_at(repository, revision):
     content = repository.read_at(repository.commit_id(revision), PARAMS)
     if content is None:
         raise ParamsError(f"{revision} has no {PARAMS}")
-    return content.decode()
+    return decode(content, f"{PARAMS} of {revision}")

@@ -1,7 +1,11 @@
 """Serving the flow with a schedule: runs start by themselves as long as the serving process and a Prefect server run."""
 
+import asyncio
+import signal
+import sys
 import zoneinfo
 
+from flows.parent import announce
 from gan.errors import UserError
 
 _START = "start one with `prefect server start`, then set PREFECT_API_URL=http://127.0.0.1:4200/api and try again"
@@ -40,14 +44,37 @@ def serve(request, *, name, schedule, overlap):
     overlap: "wait" or "skip", when a run is due while the last one is still under way.
     """
     from prefect.client.schemas.objects import ConcurrencyLimitConfig
+    from prefect.runner import Runner
 
     from flows.pipeline import pipeline
 
+    class StoppableRunner(Runner):
+        """Prefect's, but for signals: its own handler stops the event loop under its feet, with a page of traceback."""
+
+        def handle_sigterm(self, *_):
+            """End the run under way in order, then return from `start`."""
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:  # it does not serve yet, or any more
+                sys.exit()
+            loop.call_soon_threadsafe(self._begin_to_stop)
+
+        def _begin_to_stop(self):
+            if not hasattr(self, "_stopping"):
+                self._stopping = asyncio.create_task(self._stop_when_started())
+
+        async def _stop_when_started(self):
+            while not self.started:
+                await asyncio.sleep(0.1)
+            await self.astop()
+
     strategy = {"wait": "ENQUEUE", "skip": "CANCEL_NEW"}[overlap]
-    pipeline.serve(
+    runner = StoppableRunner(name=name)
+    runner.add_flow(
+        pipeline,
         name=name,
         schedule=schedule,
-        global_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=strategy),
+        concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=strategy),
         parameters={
             "overrides": list(request.overrides),
             "isolated": request.isolated,
@@ -55,3 +82,7 @@ def serve(request, *, name, schedule, overlap):
             "dated_seed": request.dated_seed,
         },
     )
+    announce()
+    print(f"serving pipeline/{name}; its runs start by the schedule until this command ends", flush=True)
+    signal.signal(signal.SIGINT, runner.handle_sigterm)
+    asyncio.run(runner.start())

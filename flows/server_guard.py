@@ -1,64 +1,62 @@
-"""Prefect's embedded server ends with its flow, even with a flow that was killed.
+"""The process that owns a run's embedded server: it starts the server, again if it dies, and ends it with the flow.
 
-Prefect starts that server as a child of the flow, at a moment of its own, and ends it only where the flow ends in order. So a
-process of ours, this file, waits for the flow's end. It then finds the server by a mark in its environment, which the flow has
-set in its own.
+The flow holds the other end of its standard input, which ends however the flow ends. It runs as a file, in a session of its own:
+what is sent to the flow's process group is not for the server.
 """
 
-import atexit
-import contextlib
+import ctypes
 import os
+import selectors
+import signal
 import subprocess
 import sys
-import time
-import uuid
 
-import psutil
-
-_MARK = "PIPELINE_SERVER_MARK"
-_EMBEDDED = "PREFECT__SERVER_EPHEMERAL"  # Prefect gives it to its embedded server alone
-_LOOK_SECONDS = 1  # a server that was just being started may not show its environment yet
-_END_SECONDS = 3  # for a server to end in order
-
-
-def guard_embedded_server():
-    """From now on a server that Prefect embeds into this process ends at the latest when this process does."""
-    os.environ[_MARK] = uuid.uuid4().hex
-    guard = subprocess.Popen(
-        [sys.executable, "-P", __file__, os.environ[_MARK]],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C is for the flow
-    )
-    # registered before Prefect registers the end of its server, so it is called after that
-    atexit.register(guard.communicate, b"goodbye")
+_END_SECONDS = 3  # for the server to end in order
+_STARTS = 3
+_PR_SET_PDEATHSIG = 1
 
 
 def main():
-    """Wait until standard input ends; if there was no goodbye, end the server with the mark in the first argument."""
-    if sys.stdin.buffer.read():
-        return
-    end = time.monotonic() + _LOOK_SECONDS
-    while not (found := _servers(sys.argv[1])) and time.monotonic() < end:
-        time.sleep(0.1)
-    for server in found:
-        with contextlib.suppress(psutil.Error):
-            server.terminate()
-    _, alive = psutil.wait_procs(found, timeout=_END_SECONDS)
-    for server in alive:
-        with contextlib.suppress(psutil.Error):
+    """Arguments: the file descriptor of the server's socket, the folder of the package prefect."""
+    descriptor, folder = int(sys.argv[1]), sys.argv[2]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit())
+    ended, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake)
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # it wakes the wait below
+    for _ in range(_STARTS):  # the socket stays open in between, so that requests wait for the next server
+        if _serve(descriptor, folder, ended):
+            return
+
+
+def _serve(descriptor, folder, ended):
+    """Run the server until it dies or the flow ends; whether it was the flow."""
+    app = ["--app-dir", folder, "--factory", "prefect.server.api.server:create_app"]
+    command = [sys.executable, "-m", "uvicorn", *app, "--fd", str(descriptor), "--log-level", "error", "--lifespan", "on"]
+    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+    def end_with_guard():
+        if prctl is not None:
+            prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    server = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(descriptor,), preexec_fn=end_with_guard)
+    try:
+        with selectors.DefaultSelector() as selector:
+            for file in (sys.stdin, ended):
+                selector.register(file, selectors.EVENT_READ)
+            while server.poll() is None:
+                ready = [key.fileobj for key, _ in selector.select()]
+                if sys.stdin in ready:
+                    return True
+                os.read(ended, 100)
+        return False
+    finally:
+        server.terminate()
+        try:
+            server.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
             server.kill()
-
-
-def _servers(mark):
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            environment = process.environ()
-            if environment.get(_MARK) == mark and _EMBEDDED in environment:
-                found.append(process)
-    return found
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from pathlib import Path
 from flows.dvc.session import DvcSession
 from flows.git import Repository
 from flows.lock import RunLock
-from flows.server_guard import guard_embedded_server
 from gan.errors import UserError
 
 
@@ -42,8 +41,6 @@ def run_once(request):
 
 def _import_prefect():
     """Import the flow, which takes a second."""
-    # Prefect gives its embedded server 20 s to start, which a busy machine exceeds
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     gc.disable()  # Prefect's classes stay: looking for garbage among them takes a tenth of its import
     try:
@@ -55,20 +52,29 @@ def _import_prefect():
 
 def _run_flow(request, parameters, lock, session):
     import httpx
-    from prefect.settings import PREFECT_API_URL
 
     from flows.pipeline import pipeline, prepared_pipeline
     from flows.places import PreparedRun
 
     flow = prepared_pipeline(PreparedRun(parameters, lock, session)) if session else pipeline
-    if not PREFECT_API_URL.value():
-        guard_embedded_server()
     given = {**dataclasses.asdict(request), "overrides": list(request.overrides)}
     try:
-        with without_heartbeats():
+        with a_server(parameters.settings.grace_seconds), without_heartbeats():
             return flow(**given, return_state=True)
     except httpx.HTTPError as error:
         raise ServerLost(f"the Prefect server is out of reach ({error}); what the stages made is kept, run again") from None
+
+
+def a_server(grace_seconds):
+    """Settings with a Prefect server, the configured one or one for this process alone; a context manager."""
+    from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
+
+    from flows.embedded_server import start_embedded_server
+
+    if PREFECT_API_URL.value():
+        return contextlib.nullcontext()
+    # it serves no pages, so no link to one is shown
+    return temporary_settings({PREFECT_API_URL: start_embedded_server(grace_seconds), PREFECT_UI_URL: ""})
 
 
 def without_heartbeats():

@@ -3,7 +3,9 @@
 The commit's message says where the version comes from, one line each ("Gate: accepted"); versions are read from it again.
 """
 
+import contextlib
 import datetime
+import re
 from dataclasses import dataclass
 
 from flows.gate import LOCK, Verdict
@@ -11,6 +13,8 @@ from flows.metrics import merged
 from gan.errors import UserError
 from gan.params import PARAMS
 
+_TIME_FORMAT = "%Y%m%dT%H%M%SZ"
+_TIME_OF_TAG = re.compile(r"run/(\d{8}T\d{6}Z)-")
 UNPUSHED = "refs/pipeline/unpushed/"  # one ref a version that is not on the remotes yet
 
 
@@ -55,9 +59,18 @@ class NewVersion:
         return "\n".join([f"Record {self.tag}", "", self.verdict.message, "", *lines, ""])
 
 
-def tag_name(flow_run):
-    """run/<UTC>-<the first eight characters of the flow run's id>."""
-    return f"run/{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}-{flow_run[:8]}"
+def tag_name(flow_run, previous):
+    """run/<UTC>-<the first eight characters of the flow run's id>.
+
+    Versions are in the order of their names. So the time is later than that of `previous`, the newest Version (or None), even
+    where the clock was put back or another machine's is ahead.
+    """
+    now = datetime.datetime.now(datetime.UTC)
+    if previous is not None and (match := _TIME_OF_TAG.match(previous.tag)):
+        with contextlib.suppress(ValueError, OverflowError):  # a tag that somebody made by hand
+            last = datetime.datetime.strptime(match[1], _TIME_FORMAT).replace(tzinfo=datetime.UTC)
+            now = max(now, last + datetime.timedelta(seconds=1))
+    return f"run/{now:{_TIME_FORMAT}}-{flow_run[:8]}"
 
 
 def files_to_commit(description):

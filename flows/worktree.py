@@ -28,9 +28,14 @@ def remove_left_over(repository):
     return [path.name for path in left]
 
 
-def environment(repository):
-    """What stages in a worktree get: the trainer's scratch folder is the repository's, so that the next run resumes."""
-    return {"GAN_SCRATCH": os.environ.get("GAN_SCRATCH") or str(repository.root / ".scratch")}
+def environment(repository, tree):
+    """What DVC and the stages get in the worktree `tree` of `repository`.
+
+    The trainer's scratch folder is the repository's, so that the next run resumes. What DVC notes of a working tree goes with it:
+    elsewhere it would keep the notes of every worktree that there ever was.
+    """
+    scratch = os.environ.get("GAN_SCRATCH") or str(repository.root / ".scratch")
+    return {"GAN_SCRATCH": scratch, "DVC_SITE_CACHE_DIR": str(tree.root / ".dvc" / "tmp" / "site")}
 
 
 def _folder(repository):

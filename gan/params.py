@@ -30,6 +30,11 @@ def read_text(path):
         raise ParamsError(f"{path}: no such file; run from the repository's root") from None
     except IsADirectoryError:
         raise ParamsError(f"{path}: a folder, not a file") from None
+    return decode(content, path)
+
+
+def decode(content, path):
+    """The text of the bytes `content` of a parameters file; raises ParamsError where they can be none."""
     if len(content) > MAX_BYTES:
         raise ParamsError(f"{path}: larger than {MAX_BYTES:,} bytes, which no parameters file is")
     try:
@@ -41,12 +46,15 @@ def read_text(path):
 def parse_yaml(text, path=PARAMS, *, keep_comments=False):
     """The mapping of section names to raw values that the YAML 1.2 `text` holds, by the parser that DVC uses.
 
-    With `keep_comments`, it can be changed and dumped again with its comments. Raises ParamsError in one line for whatever is no
-    such mapping. Anchors, aliases and tags are refused, since a few bytes of them can stand for gigabytes, and so is depth.
+    With `keep_comments`, it can be changed and dumped again with its comments and quotes. Raises ParamsError in one line for
+    whatever is no such mapping. Anchors, aliases and tags are refused, since a few bytes of them can stand for gigabytes, and so
+    is depth.
     """
     try:
         _require_plain(text, path)
-        content = YAML(typ="rt" if keep_comments else "safe").load(text)
+        yaml = YAML(typ="rt" if keep_comments else "safe")
+        yaml.preserve_quotes = keep_comments
+        content = yaml.load(text)
     except ParamsError:
         raise
     except Exception as error:  # ruamel.yaml raises its own YAMLError, but ValueError, KeyError, TypeError and others as well

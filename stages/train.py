@@ -3,7 +3,8 @@
 data/model/ holds both networks, the history, snapshots, the trajectory and metrics.
 
 Trains the GAN. Stopped or killed, it goes on from its last checkpoint the next time, to the very bytes of a run that was not.
-Checkpoints lie in .scratch/ (or the folder that GAN_SCRATCH names) until the run is finished.
+Checkpoints lie in .scratch/ (or the folder that GAN_SCRATCH names) until the run is finished. What `make live` shows of the
+newest runs lies there in live/.
 """
 
 import os
@@ -40,25 +41,34 @@ def main():
     from gan.training.checkpoints import Scratch, run_key
     from gan.training.engine import Engine
     from gan.training.loop import TrainingRun
+    from gan.training.summaries import Summaries
 
-    scratch_folder = Path(os.environ.get("GAN_SCRATCH", ".scratch")) / "train"
+    scratch_folder = Path(os.environ.get("GAN_SCRATCH", ".scratch"))
     key = run_key(params, pixels, labels, code_files=code_files("train"))
-    with Scratch(scratch_folder, key, log=log) as scratch:
+    with Scratch(scratch_folder / "train", key, log=log) as scratch:
         engine = Engine(params, pixels, labels)
         saved = scratch.load()
         run = TrainingRun.from_arrays(saved) if saved else TrainingRun(engine.initial_state())
         if saved:
             log(f"going on from step {run.next_step} of a run that was stopped")
-        train_or_stop(engine, run, scratch, checkpoint_every_seconds=runtime.checkpoint_every_seconds)
+        with Summaries(scratch_folder / "live", key, params, run, generator=engine.generator, log=log) as live:
+            train_or_stop(engine, run, scratch, live, checkpoint_every_seconds=runtime.checkpoint_every_seconds)
         write_outputs(engine, run)
         scratch.remove()
     log(f"total training time: {run.seconds:.1f} s, {params.steps / run.seconds:.0f} steps/s")
 
 
-def train_or_stop(engine, run, scratch, *, checkpoint_every_seconds):
-    """Take `run` to its end; on a signal save it and exit with the signal's code. Raises UserError when training diverges."""
+def train_or_stop(engine, run, scratch, live, *, checkpoint_every_seconds):
+    """Take `run` to its end, shown in the Summaries `live`; on a signal save it and exit with the signal's code.
+
+    Raises UserError when training diverges.
+    """
     from gan.training.engine import NonFiniteError
     from gan.training.loop import StoppedError, train
+
+    def show(step, row):
+        bar.log(step, row)
+        live.update()
 
     stop = StopSignals(lambda: log("stopping after this block of steps ..."))
     try:
@@ -69,8 +79,9 @@ def train_or_stop(engine, run, scratch, *, checkpoint_every_seconds):
                 save=lambda current: scratch.save(current.next_step - 1, current.to_arrays()),
                 checkpoint_every_seconds=checkpoint_every_seconds,
                 stop_requested=lambda: stop.signal is not None,
-                on_log=bar.log,
+                on_log=show,
             )
+            live.update(last=True)
     except StoppedError as error:
         log(f"{error}; the next `dvc repro` goes on from there, and until then `make restore` brings the last results back")
         sys.exit(128 + stop.signal)

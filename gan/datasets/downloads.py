@@ -8,6 +8,7 @@ import http.client
 import json
 import logging
 import re
+import resource
 import shutil
 import subprocess
 from pathlib import Path
@@ -27,9 +28,17 @@ _log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1 << 16
 LONGEST_WAIT_SECONDS = 30
+_MAX_PAGE_BYTES = 8 << 20  # of an index's page on one package: the largest have 3 MB
+_MAX_NPM_BYTES = 700 << 20  # of memory that npm may take: it holds the registry's answer whole
 _PASSING_STATUS = (408, 429)
 _CUT = (http.client.IncompleteRead, urllib3.exceptions.ProtocolError, ConnectionResetError, BrokenPipeError)
-_FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, ValueError, pypi_simple.UnsupportedRepoVersionError)
+_FAILURES = (
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    ValueError,
+    RecursionError,  # of JSON that is nested thousands of times
+    pypi_simple.UnsupportedRepoVersionError,
+)
 _PASSING_NPM_CODES = ("ECONNRESET", "EIDLETIMEOUT", "ERESPONSETIMEOUT", "ERR_SOCKET_TIMEOUT", "EINTEGRITY", "E408", "E429")
 
 
@@ -44,7 +53,10 @@ def download_url(url, path, *, limit_bytes, network):
     def attempt():
         with open(path, "wb") as file, _Meter(label, limit_bytes=limit_bytes) as meter:
             sink = _PoochSink(file, meter)
-            pooch.HTTPDownloader(progressbar=sink, chunk_size=CHUNK_BYTES, timeout=_timeouts(network))(url, sink, None)
+            download = pooch.HTTPDownloader(
+                progressbar=sink, chunk_size=CHUNK_BYTES, timeout=_timeouts(network), hooks={"response": _limit(limit_bytes)}
+            )
+            download(url, sink, None)
 
     _try_repeatedly(attempt, label=label, network=network)
 
@@ -57,6 +69,7 @@ def download_from_index(package, version, folder, *, index_url, limit_bytes, net
     """
     endpoint, auth = _split_credentials(index_url or pypi_simple.PYPI_SIMPLE_ENDPOINT)
     with pypi_simple.PyPISimple(endpoint, auth=auth) as client:
+        client.s.hooks["response"].append(_limit(max(_MAX_PAGE_BYTES, limit_bytes)))
 
         def list_files():
             try:
@@ -98,9 +111,18 @@ def download_with_npm(package, version, folder, *, network):
     command += ["--fetch-retries=0", f"--fetch-timeout={round(network.read_timeout_seconds * 1000)}"]
     command += [f"--pack-destination={folder}", f"--cache={folder / 'npm-cache'}"]
 
+    def limit_memory():
+        resource.setrlimit(resource.RLIMIT_DATA, (_MAX_NPM_BYTES, _MAX_NPM_BYTES))
+
     def attempt():
         result = subprocess.run(
-            command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace"
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            preexec_fn=limit_memory,
         )
         if result.returncode != 0:
             raise _npm_error(result)
@@ -118,6 +140,25 @@ def _npm_error(result):
     line = without_credentials(next(iter(summary.strip().splitlines()), "no reason given"))
     passing = code in _PASSING_NPM_CODES or re.fullmatch(r"E5\d\d", code)
     return (PassingError if passing else DataError)(f"npm failed: {code} {line}")
+
+
+def _limit(limit_bytes):
+    """A hook of requests by which no answer, a redirection's included, is read beyond `limit_bytes`, decoded: DataError."""
+
+    def limit(response, **_):
+        read = response.iter_content
+
+        def iter_content(chunk_size=1, decode_unicode=False):
+            received_bytes = 0
+            for chunk in read(chunk_size, decode_unicode):
+                received_bytes += len(chunk)
+                if received_bytes > limit_bytes:
+                    raise DataError(f"refused: it sends more than {limit_bytes} bytes")
+                yield chunk
+
+        response.iter_content = iter_content
+
+    return limit
 
 
 def _timeouts(network):

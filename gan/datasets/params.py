@@ -13,18 +13,18 @@ FILE_NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images
 class ExpectedFile(Section):
     """What a decoded file must be."""
 
-    size_bytes: int = Field(ge=1)
+    size_bytes: int = Field(ge=1, le=10**12)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
 
 class Network(Section):
-    """How patient a download is."""
+    """How patient a download is. The limits are far beyond use, but within what a system's clock can wait for."""
 
-    connect_timeout_seconds: float = Field(gt=0)
-    read_timeout_seconds: float = Field(gt=0)
-    source_timeout_seconds: float = Field(gt=0)
-    attempts: int = Field(ge=1)
-    backoff_seconds: float = Field(ge=0)
+    connect_timeout_seconds: float = Field(ge=0.01, le=3600)
+    read_timeout_seconds: float = Field(ge=0.01, le=3600)
+    source_timeout_seconds: float = Field(ge=0.01, le=7 * 86_400)
+    attempts: int = Field(ge=1, le=100)
+    backoff_seconds: float = Field(ge=0, le=3600)
 
 
 class Local(Section):
@@ -91,5 +91,5 @@ class FetchParams(Section):
 class NormalizeParams(Section):
     """How many images and labels each half of the data must hold."""
 
-    train_count: int = Field(ge=1)
-    test_count: int = Field(ge=1)
+    train_count: int = Field(ge=1, le=10**7)
+    test_count: int = Field(ge=1, le=10**7)

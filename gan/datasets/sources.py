@@ -85,18 +85,13 @@ def collect_first(sources, files, into, network):
                 with _time_limit(network.source_timeout_seconds):
                     COLLECT[source.kind](source, files, scratch, network)
             except DataError as error:
-                _log.warning("%s failed after %.1f s: %s", source, time.monotonic() - start, _one_line(error))
+                _log.warning("%s failed after %.1f s: %s", source, time.monotonic() - start, error)
                 continue
             for name in files:
                 os.replace(Path(scratch, name), Path(into, name))
             _log.info("%s: %d files verified in %.1f s", source, len(files), time.monotonic() - start)
             return source
     return None
-
-
-def _one_line(error):
-    """The message of `error`, parts of which a server may have chosen, as one printable line of bounded length."""
-    return "".join(character if character.isprintable() else " " for character in str(error)[:600])
 
 
 def pip_index_url():

@@ -7,6 +7,7 @@ a bootstrap it never repeats a sample, which nearest neighbours would take for a
 
 import numpy as np
 
+from gan.errors import DataError
 from gan.images import CLASSES
 from gan.judge.frechet import Gaussian, GroupedMoments
 from gan.judge.kernel import GroupedKernel
@@ -26,13 +27,19 @@ def measure(images, judged, reference, training_images):
     """Every metric of a sample and, as `<metric>_std`, its standard deviation: a dict of finite numbers.
 
     `images` is float32 [n, 28, 28, 1] in [-1, 1], n >= MIN_SAMPLES, in random order; `judged` is what the judge says of them
-    (`gan.judge.classifier.outputs_of`); `training_images`, like `images`, are what the reference describes.
+    (`gan.judge.classifier.outputs_of`); `training_images`, like `images`, are what the reference describes. Raises DataError if
+    the reference belongs to another judge.
     """
     features, probabilities = judged["features"], judged["probabilities"]
     if len(images) < MIN_SAMPLES:
         raise ValueError(f"expected at least {MIN_SAMPLES} samples, got {len(images)}")
     if not (np.isfinite(features).all() and np.isfinite(probabilities).all()):
         raise ValueError("expected finite features and probabilities of the samples, got NaN or infinity")
+    if features.shape[1:] != reference.mean.shape:
+        raise DataError(
+            f"the judge gives {features.shape[1]} features, its reference describes {len(reference.mean)}; "
+            "run `dvc repro --force judge`, which makes both"
+        )
     classes = probabilities.argmax(axis=1)
     metrics = {}
     for name, statistic in {

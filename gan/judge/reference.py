@@ -1,15 +1,16 @@
 """What the metrics need to know of real images: the file `reference.npz`."""
 
 import dataclasses
-import zipfile
 
 import numpy as np
 
+from gan.arrays import load_archive
 from gan.errors import DataError
 from gan.files import replacing
 from gan.images import CLASSES
 from gan.judge.frechet import mean_and_covariance
 from gan.judge.kernel import GroupedKernel
+from gan.judge.metrics import MIN_SAMPLES
 from gan.judge.neighbours import neighbour_radii
 
 # A sample counts as a copy if it is nearer to a training image than all but this share of the real test images of its class.
@@ -37,14 +38,46 @@ class Reference:
     @classmethod
     def load(cls, path):
         """Read what `save` wrote; raises DataError if there is no such file or it is not a reference."""
-        try:
-            # opened here, since numpy leaves the file open when it turns out damaged
-            with open(path, "rb") as file, np.load(file) as arrays:
-                return cls(**arrays)
-        except FileNotFoundError:
-            raise DataError(f"{path}: no such file; `dvc repro` makes it") from None
-        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path}: not a readable reference: {' '.join(str(error).split())}") from None
+        arrays = load_archive(path, "reference")
+        names = [field.name for field in dataclasses.fields(cls)]
+        if sorted(arrays) != sorted(names):
+            raise DataError(f"{path}: not a readable reference: expected {', '.join(names)}, got {', '.join(arrays)}")
+        reference = cls(**arrays)
+        reference._require_sound(path)
+        return reference
+
+    def _require_sound(self, path):
+        """Raise DataError unless every array has the shape, the type and the range that the class says."""
+        dimension = self.mean.shape[-1] if self.mean.ndim else 0
+        count = len(self.radii) if self.radii.ndim else 0
+        expected = {
+            "mean": (np.float64, (dimension,)),
+            "covariance": (np.float64, (dimension, dimension)),
+            "class_shares": (np.float64, (CLASSES,)),
+            "features": (np.float32, (count, dimension)),
+            "radii": (np.float32, (count,)),
+            "neighbours": (np.int64, ()),
+            "kernel_mean": (np.float64, ()),
+            "copy_thresholds": (np.float32, (CLASSES,)),
+        }
+        for name, (dtype, shape) in expected.items():
+            array = getattr(self, name)
+            if array.dtype != dtype or array.shape != shape or array.size == 0:
+                shown = f"{np.dtype(dtype)} {list(shape)}"
+                raise DataError(f"{path}: expected {name} {shown}, got {array.dtype} {list(array.shape)}")
+            if not np.isfinite(array).all():
+                raise DataError(f"{path}: {name} holds NaN or infinity")
+        shares = self.class_shares
+        for is_right, what in (
+            (count >= MIN_SAMPLES, f"features of at least {MIN_SAMPLES} images"),
+            (0 < self.neighbours < count, f"neighbours from 1 to {count - 1}"),
+            (shares.min() >= 0 and abs(shares.sum() - 1) < 1e-6, "class_shares from 0 to 1 with the sum 1"),
+            (self.radii.min() >= 0, "radii of 0 or more"),
+            (self.copy_thresholds.min() >= 0, "copy_thresholds of 0 or more"),
+            (np.allclose(self.covariance, self.covariance.T) and self.covariance.diagonal().min() >= 0, "a covariance"),
+        ):
+            if not is_right:
+                raise DataError(f"{path}: not a readable reference: expected {what}")
 
 
 def build_reference(features, classes, *, sample_count, neighbours, copy_thresholds):

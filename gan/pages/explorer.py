@@ -6,12 +6,12 @@ each the latents that go with it by least squares.
 
 import base64
 import dataclasses
-import zipfile
 import zlib
 
 import numpy as np
 
 from gan import generators
+from gan.arrays import load_archive
 from gan.errors import DataError
 from gan.images import CLASSES, HALF_RANGE, IMAGE_SHAPE, tile, to_uint8, to_unit_range
 from gan.pages import portable
@@ -52,15 +52,12 @@ def build(generator, judge, training_pixels, copy_thresholds, *, seed):
 
 def read_copy_thresholds(path):
     """The `copy_thresholds` float32 [10] in the judge's reference at `path`. Raises DataError."""
-    try:
-        with open(path, "rb") as file, np.load(file) as archive:
-            thresholds = archive["copy_thresholds"]
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; `dvc repro` makes it") from None
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: not a readable reference: {' '.join(str(error).split())}") from None
-    if thresholds.shape != (CLASSES,) or not np.isfinite(thresholds).all():
-        raise DataError(f"{path}: expected copy_thresholds [10], got {list(thresholds.shape)}")
+    arrays = load_archive(path, "reference")
+    if "copy_thresholds" not in arrays:
+        raise DataError(f"{path}: not a readable reference: it has no copy_thresholds")
+    thresholds = arrays["copy_thresholds"]
+    if thresholds.dtype != np.float32 or thresholds.shape != (CLASSES,) or not np.isfinite(thresholds).all():
+        raise DataError(f"{path}: expected copy_thresholds float32 [10], got {thresholds.dtype} {list(thresholds.shape)}")
     return thresholds
 
 

@@ -4,14 +4,19 @@ import base64
 import csv
 import io
 import json
-import math
 import re
+import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from gan.errors import DataError
+
+_MAX_JSON_BYTES = 4_000_000  # two networks of the explorer at their largest have 1,000,000
+_LONGEST_LINE = 10_000  # characters
+_LONGEST_NAME = 200  # characters of a metric's or a column's
 
 
 def read_table(path, *, columns):
@@ -20,24 +25,32 @@ def read_table(path, *, columns):
     Raises DataError when the file is missing or empty, lacks one of `columns`, or holds anything but finite numbers.
     """
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            header, *rows = csv.reader(file, strict=True)
-        table = np.array(rows, np.float64).reshape(len(rows), len(header))
+        with open(path, encoding="utf-8") as file:
+            lines = _lines(file)
+            (header,) = csv.reader([next(lines, "")], strict=True)
+            with warnings.catch_warnings(action="ignore", category=UserWarning):  # that there are no rows is told below
+                # a row at a time: the lists of texts of a long run would take gigabytes
+                table = np.loadtxt(lines, np.float64, delimiter=",", comments=None, quotechar='"', ndmin=2)
+        rows = table.reshape(-1, len(header))
+        if table.size and table.shape != rows.shape:
+            raise ValueError(f"{len(header)} names stand over {table.shape[1]} columns")
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; `dvc repro` makes it") from None
     except (ValueError, csv.Error) as error:
         raise DataError(f"{path}: not a table of numbers under a header: {_one_line(error)}") from None
+    if len(set(header)) < len(header) or not all(map(_is_name, header)):
+        raise DataError(f"{path}: expected a header of different names, got {', '.join(header)}")
     missing = [name for name in columns if name not in header]
     if missing:
         raise DataError(f"{path}: column {missing[0]!r} is missing; expected {', '.join(columns)}, got {', '.join(header)}")
-    if len(rows) == 0 or not np.isfinite(table).all():
+    if len(rows) == 0 or not np.isfinite(rows).all():
         raise DataError(
-            f"{path}: expected rows of finite numbers, got {len(rows)} rows with {(~np.isfinite(table)).sum()} that are not"
+            f"{path}: expected rows of finite numbers, got {len(rows)} rows with {(~np.isfinite(rows)).sum()} that are not"
         )
-    steps = table[:, header.index("step")]
+    steps = rows[:, header.index("step")]
     if (steps != np.rint(steps)).any() or (np.diff(steps) <= 0).any():
         raise DataError(f"{path}: expected whole steps that increase")
-    return dict(zip(header, table.T, strict=True))
+    return dict(zip(header, rows.T, strict=True))
 
 
 def read_metrics(path):
@@ -96,6 +109,16 @@ def snapshot_paths(folder):
     return found
 
 
+def _lines(file):
+    """The lines of an open text file; ValueError for one that is empty, or longer than any of a table."""
+    while line := file.readline(_LONGEST_LINE):
+        if len(line) == _LONGEST_LINE:
+            raise ValueError(f"it has a line of {_LONGEST_LINE} characters or more")
+        if line.isspace():
+            raise ValueError("it has an empty line")
+        yield line
+
+
 def read_explorer(folder, *, scale):
     """What the gallery in `folder` holds for the explorer: {"left_out": why} or {"left_out": "", "data", "plane", "directions"}.
 
@@ -122,22 +145,36 @@ def read_explorer(folder, *, scale):
 
 def _read_json(path):
     try:
-        return json.loads(Path(path).read_bytes())
+        with open(path, "rb") as file:
+            content = file.read(_MAX_JSON_BYTES + 1)
+        if len(content) > _MAX_JSON_BYTES:
+            raise ValueError(f"it is larger than {_MAX_JSON_BYTES:,} bytes, which no metrics are")
+        return json.loads(content)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; `dvc repro` makes it") from None
+    except RecursionError:
+        raise DataError(f"{path}: not valid JSON: too deep") from None
     except ValueError as error:
         raise DataError(f"{path}: not valid JSON: {_one_line(error)}") from None
 
 
 def _read_groups(path):
     groups = _read_json(path)
-    if not isinstance(groups, dict) or not all(map(_is_numbers, groups.values())):
+    if not isinstance(groups, dict) or not all(map(_is_name, groups)) or not all(map(_is_numbers, groups.values())):
         raise DataError(f"{path}: expected an object of objects of finite numbers")
     return groups
 
 
 def _is_numbers(value):
-    return isinstance(value, dict) and all(type(item) in (int, float) and math.isfinite(item) for item in value.values())
+    return isinstance(value, dict) and all(_is_name(name) and _is_number(item) for name, item in value.items())
+
+
+def _is_number(value):
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max  # an int beyond it has no float
+
+
+def _is_name(text):
+    return 0 < len(text) <= _LONGEST_NAME and text.isprintable()
 
 
 def _one_line(error):

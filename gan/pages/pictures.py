@@ -4,40 +4,40 @@ The animation is an APNG. It keeps all 256 grays exactly, as a GIF would, in a q
 (deflate packs repeated pixels better than LZW), and every browser since 2020 plays it.
 """
 
-import zipfile
-import zlib
-
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from gan.arrays import load_archive
 from gan.errors import DataError
 from gan.generators import inputs_of
-from gan.images import CLASSES, tile, to_uint8
+from gan.images import CLASSES, IMAGE_SHAPE, tile, to_uint8
 
 _CAPTION_HEIGHT = 0.09  # of the width of the grid: a line of text that can be read wherever the digits can
 _CAPTION_GRAY = 255
+_SNAPSHOT_IMAGES = 100  # training draws 16
 
 
 def read_snapshots(path):
-    """Read a run's snapshots: (steps int64 [k], strictly increasing from 0 or more; images uint8 [k, n, h, w, 1]).
+    """Read a run's snapshots: (steps int64 [k], strictly increasing from 0 or more; images uint8 [k, n, 28, 28, 1], n <= 100).
 
     Raises DataError when the file is missing, damaged, or holds anything else.
     """
-    try:
-        with open(path, "rb") as file, np.load(file) as archive:
-            steps, images = archive["steps"], archive["images"]
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; `dvc repro` makes it") from None
-    except (ValueError, KeyError, EOFError, OSError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: not a readable archive of snapshots: {' '.join(str(error).split())}") from None
+    archive = load_archive(path, "archive of snapshots")
+    if archive.keys() != {"steps", "images"}:
+        raise DataError(f"{path}: not a readable archive of snapshots: expected steps and images, got {', '.join(archive)}")
+    steps, images = archive["steps"], archive["images"]
     if steps.dtype != np.int64 or steps.ndim != 1 or len(steps) == 0:
         raise DataError(f"{path}: expected steps int64 [k] with k > 0, got {steps.dtype} {list(steps.shape)}")
-    if images.dtype != np.uint8 or images.ndim != 5 or images.shape[-1] != 1 or images.size == 0:
-        raise DataError(f"{path}: expected images uint8 [k, n, h, w, 1], got {images.dtype} {list(images.shape)}")
+    if images.dtype != np.uint8 or images.ndim != 5 or images.shape[2:] != IMAGE_SHAPE or images.size == 0:
+        raise DataError(f"{path}: expected images uint8 [k, n, 28, 28, 1], got {images.dtype} {list(images.shape)}")
+    if images.shape[1] > _SNAPSHOT_IMAGES:
+        raise DataError(f"{path}: expected at most {_SNAPSHOT_IMAGES} images a snapshot, got {images.shape[1]}")
     if len(steps) != len(images):
         raise DataError(f"{path}: expected a step for each of {len(images)} snapshots, got {len(steps)}")
-    if steps[0] < 0 or (np.diff(steps) <= 0).any():
-        raise DataError(f"{path}: expected steps that increase from 0 or more, got {steps.tolist()}")
+    wrong = np.flatnonzero(np.append(steps[0] < 0, steps[1:] <= steps[:-1]))  # a difference could overflow
+    if wrong.size:
+        around = steps[max(0, wrong[0] - 2) : wrong[0] + 1].tolist()
+        raise DataError(f"{path}: expected steps that increase from 0 or more, got {around}")
     return steps, images
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gan.arrays import read_archive
 from gan.errors import UserError
 from gan.files import write_bytes
 
@@ -58,19 +59,17 @@ class Scratch:
 
     def __init__(self, parent, key, *, wait_seconds=20.0, log=print):
         self.folder = Path(parent) / key
+        self._lock_path = self.folder.parent / f"{key}.lock"
         self._wait_seconds = wait_seconds
         self._log = log
 
     def __enter__(self):
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = open(self.folder.parent / f"{self.folder.name}.lock", "a+")  # noqa: SIM115 (held until __exit__)
         deadline = time.monotonic() + self._wait_seconds
         waiting = False
         while not self._try_lock():
             if time.monotonic() > deadline:
-                holder = self._holder()
-                self._lock.close()
-                raise UserError(f"this very training is already running in process {holder}; wait for it or stop it")
+                raise UserError(f"this very training is already running in process {self._holder()}; wait for it or stop it")
             if not waiting:
                 self._log(f"waiting up to {self._wait_seconds:.0f} s for process {self._holder()}, which runs this very training")
             waiting = True
@@ -83,6 +82,9 @@ class Scratch:
         return self
 
     def __exit__(self, *_):
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()  # only an empty one goes
+        self._lock_path.unlink(missing_ok=True)  # while it is held: who opens it now makes a new one
         self._lock.close()
 
     def save(self, step, arrays):
@@ -110,8 +112,7 @@ class Scratch:
                 digest, content = path.read_bytes().split(b"\n", 1)
                 if hashlib.sha256(content).hexdigest().encode() != digest:
                     raise ValueError("its checksum does not match")
-                with np.load(io.BytesIO(content)) as archive:
-                    return dict(archive)
+                return read_archive(io.BytesIO(content))
             except (OSError, ValueError) as error:
                 self._log(f"checkpoint {path.name} is damaged ({error}); ignored")
                 with contextlib.suppress(OSError):
@@ -129,12 +130,19 @@ class Scratch:
         return self.folder / f"checkpoint-{step:09d}.npz"
 
     def _try_lock(self):
+        lock = open(self._lock_path, "a+")  # noqa: SIM115 (held until __exit__)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # its last holder may have removed it in between, and then somebody else may hold another file of that name
+            if os.path.samestat(os.fstat(lock.fileno()), os.stat(self._lock_path)):
+                self._lock = lock
+                return True
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        lock.close()
+        return False
 
     def _holder(self):
-        self._lock.seek(0)
-        return self._lock.read() or "?"
+        with contextlib.suppress(FileNotFoundError):
+            return self._lock_path.read_text(encoding="utf-8") or "?"
+        return "?"

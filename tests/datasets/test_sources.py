@@ -167,7 +167,7 @@ def test_what_a_server_says_cannot_break_a_log_line(into, monkeypatch, caplog):
     monkeypatch.setitem(sources.COLLECT, "local", rude)
     assert collect([Local(kind="local", path="anywhere")], into) is None
     (line,) = caplog.messages
-    assert "a b [2Jcd" in line
+    assert r"a b\x1b[2Jcd" in line
     assert len(line) < 700
 
 

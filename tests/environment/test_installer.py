@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -167,16 +168,24 @@ def uv():
     return path
 
 
+@pytest.fixture(scope="module")
+def virtual_environment(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("environment") / "made"
+    environment.make_environment(folder)
+    return folder
+
+
 @pytest.fixture
-def made(index, tmp_path, monkeypatch):
-    """A virtual environment, and this process's variables such that pip knows the folder `index` alone."""
+def made(virtual_environment, index, tmp_path, monkeypatch):
+    """A virtual environment without `toy`, and this process's variables such that pip knows the folder `index` alone."""
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
     for name, value in {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index), "PIP_CONFIG_FILE": os.devnull}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
-    environment.make_environment(tmp_path / "made")
-    return tmp_path / "made"
+    for path in virtual_environment.glob("lib/*/site-packages/toy*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return virtual_environment
 
 
 @pytest.mark.slow(seconds=10)
@@ -201,12 +210,12 @@ def test_uv_installs_and_a_stopped_installation_is_done_anew(uv, made, index, ca
 
 
 @pytest.mark.slow(seconds=10)
-@pytest.mark.parametrize("program", ["#!/bin/sh\necho no such index >&2\nexit 2\n", "not a program"])
+@pytest.mark.parametrize("program", [b"#!/bin/sh\necho no such index >&2\nexit 2\n", b"\x7fELF another machine's"])
 def test_pip_installs_where_uv_fails(program, made, index, tmp_path, capfd):
     broken = tmp_path / "uv"
-    broken.write_text(program)
+    broken.write_bytes(program)
     broken.chmod(0o755)
     environment.install(made, index / "right.lock", broken, again=False)
     assert colour(made) == "red\n"
-    (line,) = capfd.readouterr().out.splitlines()[1:]
+    (line,) = capfd.readouterr().out.splitlines()
     assert "pip installs alone" in line

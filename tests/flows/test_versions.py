@@ -1,12 +1,14 @@
 """Isolated runs and the versions that they record: exact commits, bytes given back, pushes, pruning."""
 
 import base64
+import datetime
 import io
 import json
 
 import pytest
 from PIL import Image
 
+from flows.versions import Version, tag_name
 from tests.helpers.toy_project import Project, Runs, make_project, run_id, server_url
 
 
@@ -186,3 +188,30 @@ def test_a_dated_seed_is_drawn_from_the_day_of_the_run(project):
     [version] = listed(project)
     seed = project.git("show", f"{version['tag']}:params.yaml").partition("seed: ")[2].split()[0]
     assert seed == version["tag"].removeprefix("run/")[:8]
+
+
+def named(tag):
+    fields = dict.fromkeys(("commit", "flow_run", "base", "gate", "gate_message"), "")
+    return Version(tag=tag, accepted_as=None, metrics_files=(), pushed=True, **fields)
+
+
+@pytest.mark.parametrize(
+    ("previous", "stamp"),
+    [
+        ("run/29991231T235958Z-0123abcd", "29991231T235959Z"),
+        ("run/20000101T000000Z-0123abcd", None),
+        ("run/99991231T235959Z-0123abcd", None),  # there is no later time
+        ("run/20000199T000000Z-0123abcd", None),
+        ("run/by-hand", None),
+        (None, None),
+    ],
+)
+def test_a_versions_name_comes_after_the_newest_ones_wherever_the_clock_stands(previous, stamp):
+    before = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}"
+    tag = tag_name("fedcba9876543210", named(previous) if previous else None)
+    now, _, flow_run = tag.removeprefix("run/").partition("-")
+    assert flow_run == "fedcba98"
+    if stamp:
+        assert now == stamp
+    else:
+        assert before <= now < "2999"

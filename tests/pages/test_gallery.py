@@ -176,10 +176,10 @@ def test_a_model_that_is_no_generator_is_refused(tensorflow):
     [
         (
             {"images": snapshots().astype(np.float32)},
-            r"expected images uint8 \[k, n, h, w, 1\], got float32 \[3, 16, 28, 28, 1\]",
+            r"expected images uint8 \[k, n, 28, 28, 1\], got float32 \[3, 16, 28, 28, 1\]",
         ),
-        ({"images": snapshots()[..., 0]}, r"expected images uint8 \[k, n, h, w, 1\], got uint8 \[3, 16, 28, 28\]"),
-        ({"images": snapshots()[:, :0]}, r"expected images uint8 \[k, n, h, w, 1\], got uint8 \[3, 0, 28, 28, 1\]"),
+        ({"images": snapshots()[..., 0]}, r"expected images uint8 \[k, n, 28, 28, 1\], got uint8 \[3, 16, 28, 28\]"),
+        ({"images": snapshots()[:, :0]}, r"expected images uint8 \[k, n, 28, 28, 1\], got uint8 \[3, 0, 28, 28, 1\]"),
         ({"images": snapshots(2)}, "expected a step for each of 2 snapshots, got 3"),
         ({"images": np.array([object()])}, "not a readable archive of snapshots"),
         ({"steps": np.array([0.0, 1.0, 2.0])}, r"expected steps int64 \[k\] with k > 0, got float64 \[3\]"),

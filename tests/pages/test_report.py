@@ -432,7 +432,7 @@ def test_tensorflow_and_pyplot_are_never_imported():
         ("step,g_loss,d_loss\n0,1,2\n", "column 'd_accuracy' is missing; expected step, g_loss, d_loss, d_accuracy, got step"),
         ("step,g_loss,d_loss,d_accuracy\n0,1,2\n", "not a table of numbers under a header"),
         ("step,g_loss,d_loss,d_accuracy\n0,1,2,3\n1,1,2\n", "not a table of numbers under a header"),
-        ("step,g_loss,d_loss,d_accuracy\n0,1,x,3\n", "could not convert string to float: 'x'"),
+        ("step,g_loss,d_loss,d_accuracy\n0,1,x,3\n", "could not convert string 'x' to float64 at row 0, column 3"),
         ("step,g_loss,d_loss,d_accuracy\n0,1,nan,3\n", "expected rows of finite numbers, got 1 rows with 1 that are not"),
         ("step,g_loss,d_loss,d_accuracy\n1,1,2,3\n1,1,2,3\n", "expected whole steps that increase"),
         ("step,g_loss,d_loss,d_accuracy\n0.5,1,2,3\n", "expected whole steps that increase"),

@@ -143,6 +143,43 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path, holder):
         pass
 
 
+def test_nothing_is_left_of_the_lock(tmp_path):
+    with Scratch(tmp_path, "key") as scratch:
+        scratch.save(1, {"step": np.array(1)})
+        assert [path.name for path in tmp_path.glob("*.lock")] == ["key.lock"]
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
+    with Scratch(tmp_path, "key") as scratch:
+        scratch.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_saved_nothing_leaves_no_folder(tmp_path):
+    with Scratch(tmp_path, "key"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+CONTENDER = textwrap.dedent(
+    """
+    import os, sys
+    from pathlib import Path
+    from gan.training.checkpoints import Scratch
+    alone = Path(sys.argv[1]) / "alone"
+    for _ in range(40):
+        with Scratch(sys.argv[1], "key", wait_seconds=60, log=lambda line: None):
+            os.close(os.open(alone, os.O_CREAT | os.O_EXCL))
+            alone.unlink()
+    """
+)
+
+
+@pytest.mark.slow
+def test_a_lock_that_is_removed_each_time_still_lets_one_process_in_at_a_time(tmp_path):
+    contenders = [subprocess.Popen([sys.executable, "-c", CONTENDER, str(tmp_path)], cwd=ROOT) for _ in range(4)]
+    assert [process.wait(120) for process in contenders] == [0, 0, 0, 0]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_change_of_any_file_that_training_runs_gives_another_key(tmp_path):
     from gan.params import read_section
     from gan.training.checkpoints import run_key

@@ -1,0 +1,72 @@
+"""Prefect's server for a run that is given none: it ends with the run, even with one that is killed, and never before it.
+
+Prefect would start the same server as a child in the flow's process group. There Ctrl-C ends the server first, and the flow tries
+for a minute to tell it of its end; and a flow that is killed leaves the server behind.
+"""
+
+import atexit
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+
+from gan.errors import UserError
+
+_GUARD = Path(__file__).with_name("server_guard.py")
+_START_SECONDS = 120  # of a busy machine
+_REPORT_SECONDS = 2  # of the run, after its stage has ended
+_MARKS = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}  # as Prefect's own has them
+
+
+def start_embedded_server(grace_seconds):
+    """Run a Prefect server, with this process's settings, until this process ends; the address of its API.
+
+    grace_seconds: what the run gets to end in order should the server be lost for good.
+    Raises UserError where it does not start.
+    """
+    import prefect
+    from prefect.settings import get_current_settings
+
+    settings = get_current_settings().to_environment_variables(exclude_unset=True)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+        guard = subprocess.Popen(
+            [sys.executable, "-P", str(_GUARD), str(listener.fileno()), str(prefect.__module_path__.parent)],
+            env={**os.environ, **settings, **_MARKS},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            pass_fds=(listener.fileno(),),
+        )
+    # registered before Prefect registers its last messages to the server, so it is called after them
+    atexit.register(_end, guard)
+    threading.Thread(target=_end_without, args=(guard, grace_seconds), daemon=True).start()
+    try:  # the socket takes requests from the beginning, and closes if the server ends
+        httpx.get(f"{url}/health", timeout=_START_SECONDS, trust_env=False).raise_for_status()
+    except httpx.HTTPError as error:
+        raise UserError(f"Prefect's embedded server did not start ({error}); `prefect server start` shows why") from None
+    return url
+
+
+def _end(guard):
+    """End the server, now that nobody needs it."""
+    guard.stdin.close()
+    guard.wait()
+
+
+def _end_without(guard, grace_seconds):
+    """End this process where the server ends before it: Prefect would try for minutes to send each of its last messages."""
+    guard.wait()
+    if guard.stdin.closed:
+        return
+    os.kill(os.getpid(), signal.SIGTERM)  # the stage saves what it has
+    time.sleep(grace_seconds + _REPORT_SECONDS)
+    print("gan: Prefect's embedded server was killed; what the stages made is kept, run again", file=sys.stderr, flush=True)
+    os._exit(1)

@@ -1,0 +1,340 @@
+"""Runs campaigns: makes cases up from a seed, has worker processes run them under limits, counts, and keeps what failed."""
+
+import contextlib
+import dataclasses
+import importlib
+import json
+import os
+import select
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import hypothesis
+from hypothesis.configuration import set_hypothesis_home_dir
+from tqdm import tqdm
+
+from tests.soak.case import FAULTS, Verdict
+
+ROOT = Path(__file__).resolve().parents[2]
+CLOSE_SECONDS = 30  # for a worker to end what it has started
+CASES_A_WORKER = 400
+DEFAULT_COUNT = 2000
+CAMPAIGNS = {
+    "inputs": "tests.soak.inputs",
+    "kills": "tests.soak.kills",
+    "faults": "tests.soak.faults",
+    "time": "tests.soak.time_schedule",
+}
+
+
+class Worker:
+    """One `tests.soak.worker` process, started when it is needed and again when it has died."""
+
+    def __init__(self, module):
+        self._module = module
+        self._kinds = importlib.import_module(module).KINDS
+        self._process = None
+        self._sandbox = None
+
+    def run(self, kind, case, limit_bytes):
+        """The Verdict of one case, and leaves its folder as `self.folder` until the next."""
+        if self._process is None or self._served >= CASES_A_WORKER:
+            self._start()
+        self._served += 1
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir()
+        request = json.dumps({"kind": kind, "case": case, "folder": str(self.folder)}) + "\n"
+        start = time.monotonic()
+        with contextlib.suppress(BrokenPipeError):
+            self._send(request.encode())
+        limits = self._kinds[kind]
+        answer, fault = self._answer(limits.warm_up_seconds if kind not in self._warm else limits.seconds, limit_bytes)
+        if answer == "warm":
+            self._warm.add(kind)
+            start = time.monotonic()
+            answer, fault = self._answer(limits.seconds, limit_bytes)
+        seconds = time.monotonic() - start
+        if fault is not None:
+            self.stop()
+            return Verdict(*fault, seconds=seconds)
+        verdict = Verdict(**answer)
+        if verdict.peak_bytes > limit_bytes:
+            self.stop()  # the next case begins with the memory of a fresh process
+            return dataclasses.replace(verdict, outcome="memory", message=f"{verdict.peak_bytes / 1e9:.2f} GB; {verdict.message}")
+        return verdict
+
+    def stop(self):
+        """End the process."""
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(CLOSE_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+            self._log.close()
+            self._process = None
+
+    def close(self):
+        self.stop()
+        if self._sandbox is not None:
+            shutil.rmtree(self._sandbox, ignore_errors=True)
+
+    def _start(self):
+        self.stop()
+        if self._sandbox is None:
+            self._sandbox = Path(tempfile.mkdtemp(prefix="soak-")).resolve()
+            for name in ("case", "tmp", "home", "outside"):
+                (self._sandbox / name).mkdir()
+            (self._sandbox / "outside" / "canary").write_text("untouched")
+            self.folder = self._sandbox / "case"
+        environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+        environment |= {
+            "HOME": str(self._sandbox / "home"),
+            "TMPDIR": str(self._sandbox / "tmp"),
+            "MPLCONFIGDIR": str(self._sandbox / "home"),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONFAULTHANDLER": "1",
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+            "DVC_NO_ANALYTICS": "1",
+            "DVC_SITE_CACHE_DIR": str(self._sandbox / "home"),
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "no_proxy": "*",
+        }
+        self._log = open(self._sandbox / "home" / "worker.log", "w+b")  # noqa: SIM115 (closed by stop)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.soak.worker", self._module, str(self._sandbox)],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            bufsize=0,  # else a line that has been read ahead would wait where `select` cannot see it
+        )
+        self._warm = set()
+        self._served = 0
+
+    def _send(self, content):
+        while content:
+            content = content[self._process.stdin.write(content) :]
+
+    def _answer(self, limit_seconds, limit_bytes):
+        """(the worker's answer, None), or (None, (outcome, message)) where it gave none."""
+        deadline = time.monotonic() + limit_seconds
+        while time.monotonic() < deadline:
+            ready, _, _ = select.select([self._process.stdout], [], [], 0.05)
+            if ready:
+                line = self._process.stdout.readline()
+                if line:
+                    return json.loads(line), None
+                code = self._process.wait()
+                self._log.seek(0)
+                return None, ("crash", f"exit code {code}\n{self._log.read().decode(errors='replace')[-3000:]}")
+            if self._resident_bytes() > limit_bytes:
+                return None, ("memory", f"more than {limit_bytes / 1e9:g} GB")
+        return None, ("hang", f"more than {limit_seconds} s")
+
+    def _resident_bytes(self):
+        with contextlib.suppress(OSError, StopIteration, IndexError, ValueError):
+            lines = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
+            return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+        return 0
+
+
+def examples(strategy, *, seed, count, see):
+    """Call see(case) for up to `count` different cases of `strategy`; the same seed and code give the same cases.
+
+    Where `see` raises, Hypothesis looks for the smallest case that makes it raise, and this raises the same.
+    """
+    settings = hypothesis.settings(
+        max_examples=count,
+        database=None,
+        deadline=None,
+        phases=[hypothesis.Phase.generate, hypothesis.Phase.shrink],
+        suppress_health_check=list(hypothesis.HealthCheck),
+        report_multiple_bugs=False,
+        verbosity=hypothesis.Verbosity.quiet,
+        print_blob=False,
+    )
+
+    @hypothesis.seed(seed)
+    @settings
+    @hypothesis.given(strategy)
+    def look(case):
+        see(case)
+
+    look()
+
+
+class _Found(Exception):
+    pass
+
+
+def smallest(strategy, failing, *, seed, count, run, limit_seconds):
+    """The smallest case found that fails as the case `failing` does, by running ever smaller ones for `limit_seconds`."""
+    signature = run(failing).signature
+    best = failing
+    deadline = time.monotonic() + limit_seconds
+
+    def see(case):
+        nonlocal best
+        if time.monotonic() < deadline and run(case).signature == signature:
+            if len(json.dumps(case)) <= len(json.dumps(best)):
+                best = case
+            raise _Found
+
+    with contextlib.suppress(_Found, hypothesis.errors.HypothesisException, BaseExceptionGroup):
+        examples(strategy, seed=seed, count=count, see=see)
+    return best
+
+
+@dataclasses.dataclass
+class Row:
+    """The counts of one kind of cases."""
+
+    cases: int = 0
+    outcomes: Counter = dataclasses.field(default_factory=Counter)
+    seconds: float = 0.0
+    peak_bytes: int = 0
+
+    @property
+    def failures(self):
+        return sum(self.outcomes[fault] for fault in FAULTS)
+
+
+def kinds_of(campaign):
+    """The names of the kinds of a campaign."""
+    return list(importlib.import_module(CAMPAIGNS[campaign]).KINDS)
+
+
+def default_count(campaign):
+    """How many cases a whole campaign has."""
+    return getattr(importlib.import_module(CAMPAIGNS[campaign]), "COUNT", DEFAULT_COUNT)
+
+
+def left_out(campaign):
+    """The kinds of a campaign that cannot run on this machine: name -> why."""
+    return getattr(importlib.import_module(CAMPAIGNS[campaign]), "LEFT_OUT", {})
+
+
+def run_campaign(name, *, seed, count, out, kinds=None, shrink_seconds=30, quiet=False):
+    """Run `count` cases of the campaign in `module`; kind -> Row. Failures are left below the folder `out`."""
+    set_hypothesis_home_dir(tempfile.gettempdir())
+    module = CAMPAIGNS[name]
+    campaign = importlib.import_module(module)
+    chosen = {kind: campaign.KINDS[kind] for kind in kinds or campaign.KINDS}
+    total = sum(kind.share for kind in chosen.values())
+    rows = {}
+    with contextlib.ExitStack() as stack:
+        workers = defaultdict(lambda: stack.enter_context(contextlib.closing(Worker(module))))
+        for kind_name, kind in chosen.items():
+            share = max(1, round(count * kind.share / total))
+            cases = []
+            examples(kind.cases, seed=seed, count=share, see=cases.append)
+            # Hypothesis stops early only where there are no more different cases
+            rows[kind_name] = _run_kind(
+                f"{name}/{kind_name}",
+                kind_name,
+                kind,
+                cases[:share],
+                workers[kind.group],
+                out=out,
+                seed=seed,
+                module=module,
+                shrink_seconds=shrink_seconds,
+                quiet=quiet,
+            )
+    return rows
+
+
+def _run_kind(label, kind_name, kind, cases, worker, *, out, seed, module, shrink_seconds, quiet):
+    row, known = Row(), {}
+
+    def run(case):
+        text = json.dumps(case, sort_keys=True)
+        if text not in known:
+            known[text] = worker.run(kind_name, case, kind.limit_bytes)
+        return known[text]
+
+    failures = {}
+    for case in tqdm(cases, desc=label, leave=False, disable=True if quiet else None):
+        start = time.monotonic()
+        verdict = run(case)
+        row.cases += 1
+        row.seconds += time.monotonic() - start
+        row.outcomes[verdict.outcome] += 1
+        row.peak_bytes = max(row.peak_bytes, verdict.peak_bytes)
+        if verdict.failed:
+            failures.setdefault(verdict.signature, case)
+    for number, case in enumerate(failures.values()):
+        if kind.smallest:
+            case = smallest(kind.cases, case, seed=seed, count=len(cases), run=run, limit_seconds=shrink_seconds)
+        verdict = worker.run(kind_name, case, kind.limit_bytes)
+        _keep(
+            Path(out) / label / f"{number:02d}-{verdict.outcome.replace(' ', '-')}",
+            module,
+            kind_name,
+            case,
+            verdict,
+            worker.folder,
+        )
+    return row
+
+
+def _keep(folder, module, kind_name, case, verdict, case_folder):
+    """Leave a failure in `folder`: case.json, the files that were made of it, what happened, and the line that repeats it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / "case.json").write_text(json.dumps({"module": module, "kind": kind_name, "case": case}, indent=1) + "\n")
+    (folder / "what.txt").write_text(f"{verdict.outcome} after {verdict.seconds:.1f} s\n{verdict.message}\n")
+    shutil.copytree(case_folder, folder / "input", symlinks=True, ignore=_only_small_files, dirs_exist_ok=True)
+    command = f"{shlex.quote(sys.executable)} -m tests.soak --replay {shlex.quote(str((folder / 'case.json').resolve()))}"
+    (folder / "repro.sh").write_text(f"cd {shlex.quote(str(ROOT))} && {command}\n")
+
+
+def _only_small_files(folder, names):
+    paths = [Path(folder, name) for name in names]
+    return [path.name for path in paths if not (path.is_dir() or (path.is_file() and path.stat().st_size < 10_000_000))]
+
+
+def replay(path):
+    """The Verdict of the case in the file `path` that a failure left."""
+    content = json.loads(Path(path).read_text())
+    with contextlib.closing(Worker(content["module"])) as worker:
+        kind = importlib.import_module(content["module"]).KINDS[content["kind"]]
+        return worker.run(content["kind"], content["case"], kind.limit_bytes)
+
+
+def table(rows):
+    """The counts as lines: a row a kind, a sum at the end; `rows` is name -> Row."""
+    header = ["", "cases", "taken", "refused", *FAULTS.values(), "peak MB", "seconds"]
+    lines = [header]
+    sums = Row()
+    for name, row in rows.items():
+        lines.append(_cells(name, row))
+        sums.cases += row.cases
+        sums.outcomes += row.outcomes
+        sums.seconds += row.seconds
+        sums.peak_bytes = max(sums.peak_bytes, row.peak_bytes)
+    lines.append(_cells("all", sums))
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    return [
+        "  ".join(
+            cell.ljust(width) if not at else cell.rjust(width) for at, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    ]
+
+
+def _cells(name, row):
+    counts = [row.cases, *(row.outcomes[outcome] for outcome in ("accepted", "refused", *FAULTS))]
+    return [name, *map(str, counts), f"{row.peak_bytes / 1e6:.0f}", f"{row.seconds:.0f}"]
