@@ -11,6 +11,7 @@ stead (`gan.training.clusters`), only the discriminator takes them; the generato
 """
 
 import keras
+import tensorflow as tf
 
 from gan.images import CLASSES, IMAGE_SHAPE
 
@@ -101,6 +102,27 @@ def _conv_discriminator(layers, images, units):
     return layers.leaky_relu(layers.dense(keras.layers.Flatten(name="flatten")(x), width))
 
 
+@tf.custom_gradient
+def product(a, b):
+    """The matrix product of a float32 [m, k] and b float32 [k, n], whose gradients are such products again, of transposed copies.
+
+    XLA leaves products of a plain matrix and another to a library that rounds alike on every processor (`gan.runtime`), and
+    those whose first factor is read across its rows, as TensorFlow's own gradient has them, to one that does not.
+    """
+
+    def gradients(upstream):
+        return product(upstream, tf.transpose(b)), product(tf.transpose(a), upstream)
+
+    return tf.matmul(a, b), gradients
+
+
+class _Dense(keras.layers.Dense):
+    """Keras' dense layer by `product`."""
+
+    def call(self, inputs, training=None):
+        return self.activation(product(inputs, self.kernel) + self.bias)
+
+
 class _Layers:
     """Makes a network's layers, numbered by kind; the seed of a layer's weights counts all layers that have any."""
 
@@ -114,7 +136,7 @@ class _Layers:
     def dense(self, x, width, *, name=None, activation=None, last=False):
         name, initializer = name or self._name("dense"), self._next_initializer()
         dtype = "float32" if last else self._dtype
-        return keras.layers.Dense(width, activation, kernel_initializer=initializer, dtype=dtype, name=name)(x)
+        return _Dense(width, activation, kernel_initializer=initializer, dtype=dtype, name=name)(x)
 
     def convolution(self, x, channels, size, *, strides=1):
         name, initializer = self._name("convolution"), self._next_initializer()
