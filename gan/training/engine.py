@@ -70,7 +70,8 @@ class Engine:
         self._compiled_steps = tf.function(self._steps, autograph=False, jit_compile=xla)
         self._compiled_draw = tf.function(self._draw, autograph=False, jit_compile=True)
         self._sample = tf.function(self._draw_samples, autograph=False, jit_compile=xla)
-        self._sample_latents = tf.function(self._draw_sample_latents, autograph=False, jit_compile=True)()
+        # the zero is an argument, since XLA works out what depends on constants alone beforehand, as it rounds on this processor
+        self._sample_latents = tf.function(self._draw_sample_latents, autograph=False, jit_compile=True)(tf.constant(0))
         self._sample_labels = tf.range(SAMPLE_COUNT) % CLASSES if params.conditional else None
 
     def initial_state(self):
@@ -299,9 +300,9 @@ class Engine:
     def _draw_samples(self, generator_weights):
         return self._generate(generator_weights, self._sample_latents, self._sample_labels)
 
-    def _draw_sample_latents(self):
+    def _draw_sample_latents(self, first_step):
         count = SAMPLE_COUNT * self.params.latent_dim
-        words, _ = threefry.bits(seed=self.params.seed, purpose=_SAMPLES, first_step=0, steps=1, count=count)
+        words, _ = threefry.bits(seed=self.params.seed, purpose=_SAMPLES, first_step=first_step, steps=1, count=count)
         return tf.reshape(threefry.to_normal(words), [SAMPLE_COUNT, self.params.latent_dim])
 
 
