@@ -6,7 +6,7 @@ import sys
 import click
 
 from gan.errors import UserError
-from gan.runtime import pin_blas
+from gan.runtime import pin_numpy
 
 # name -> (where it stands, what `gan --help` says of it)
 COMMANDS = {
@@ -47,7 +47,7 @@ def gan():
 
 def main():
     """Run the program and exit: 0 done, 1 an error that the user can mend, 2 wrong usage, 130 stopped by Ctrl-C."""
-    pin_blas()
+    pin_numpy()
     try:
         code = gan(prog_name="gan", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from gan.images import CLASSES, HALF_RANGE, IMAGE_SHAPE
+from gan.products import with_alike_products
 from gan.training import losses, threefry
 from gan.training.adam import adam_update
 from gan.training.clusters import cluster, latent_bounds
@@ -61,10 +62,12 @@ class Engine:
             classes=CLASSES if params.conditional else params.clusters,
             **common,
         )
-        self._d_logits = logits_of(self.discriminator)
+        xla = params.compiler == "xla"
+        self._generator, self._d_logits = self.generator, logits_of(self.discriminator)
+        if xla:
+            self._generator, self._d_logits = with_alike_products(self._generator), with_alike_products(self._d_logits)
         self._images = tf.constant(images)
         self._labels = None if labels is None else tf.constant(labels.astype(np.int32))
-        xla = params.compiler == "xla"
         self._parts = 1 if xla else min(params.threads, params.batch_size, SAMPLE_COUNT)
         self._train_block = tf.function(self._block, autograph=False)
         self._compiled_steps = tf.function(self._steps, autograph=False, jit_compile=xla)
@@ -283,7 +286,7 @@ class Engine:
         return state["g_average" if self.params.ema_decay > 0 else "g"]
 
     def _generate(self, weights, latents, labels):
-        return self._in_parts(self.generator, weights, latents, labels)
+        return self._in_parts(self._generator, weights, latents, labels)
 
     def _classify(self, weights, images, labels):
         return self._in_parts(self._d_logits, weights, images, labels)

@@ -11,11 +11,9 @@ stead (`gan.training.clusters`), only the discriminator takes them; the generato
 """
 
 import keras
-import tensorflow as tf
 
 from gan.images import CLASSES, IMAGE_SHAPE
 
-TANH_IS_ONE = 20.0
 ONE_HOT_SCALE = 2.0  # so that ten inputs of which one is on are heard beside some sixty of variance 1
 
 
@@ -103,31 +101,6 @@ def _conv_discriminator(layers, images, units):
     return layers.leaky_relu(layers.dense(keras.layers.Flatten(name="flatten")(x), width))
 
 
-@tf.custom_gradient
-def product(a, b):
-    """The matrix product of a float32 [m, k] and b float32 [k, n], whose gradients are such products again, of transposed copies.
-
-    XLA leaves products of a plain matrix and another to a library that rounds alike on every processor (`gan.runtime`), and
-    those whose first factor is read across its rows, as TensorFlow's own gradient has them, to one that does not.
-    """
-
-    def gradients(upstream):
-        return product(upstream, tf.transpose(b)), product(tf.transpose(a), upstream)
-
-    return tf.matmul(a, b), gradients
-
-
-class _Dense(keras.layers.Dense):
-    """Keras' dense layer by `product`."""
-
-    def call(self, inputs, training=None):
-        sums = product(inputs, self.kernel) + self.bias
-        if self.activation is keras.activations.tanh:
-            # changes no value (tanh is 1 from 10 on) but keeps tanh out of the product's library, where it rounds by the processor
-            sums = tf.where(tf.abs(sums) < TANH_IS_ONE, sums, TANH_IS_ONE * tf.sign(sums))
-        return self.activation(sums)
-
-
 class _Layers:
     """Makes a network's layers, numbered by kind; the seed of a layer's weights counts all layers that have any."""
 
@@ -141,7 +114,7 @@ class _Layers:
     def dense(self, x, width, *, name=None, activation=None, last=False):
         name, initializer = name or self._name("dense"), self._next_initializer()
         dtype = "float32" if last else self._dtype
-        return _Dense(width, activation, kernel_initializer=initializer, dtype=dtype, name=name)(x)
+        return keras.layers.Dense(width, activation, kernel_initializer=initializer, dtype=dtype, name=name)(x)
 
     def convolution(self, x, channels, size, *, strides=1):
         name, initializer = self._name("convolution"), self._next_initializer()
