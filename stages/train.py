@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gan.errors import UserError
 from gan.params import PARAMS, read_section
+from gan.runtime import CPU, start_tensorflow
 from gan.training.params import RuntimeParams, TrainParams
 from stages.command import code_files, run_as_command
 from stages.console import ProgressBar, StopSignals
@@ -29,14 +30,17 @@ def main():
 
     from gan.arrays import load_labels, load_pixels
 
+    refuse_slow_convolutions(params)
     pixels = load_pixels(IMAGES)
     labels = load_labels(LABELS, count=len(pixels)) if params.conditional else None
 
-    from gan.runtime import start_tensorflow
-
     # compiled by XLA, all threads share an operation; otherwise each has operations of its own (`Engine` cuts batches for that)
-    tf = start_tensorflow(params.threads, threads_an_operation=params.threads_an_operation)
-    refuse_slow_convolutions(params, tf.config.list_physical_devices("GPU"))
+    start_tensorflow(
+        params.threads,
+        threads_an_operation=params.threads_an_operation,
+        instructions=params.instructions,
+        device=params.device,
+    )
 
     from gan.training.checkpoints import Scratch, run_key
     from gan.training.engine import Engine
@@ -89,12 +93,12 @@ def train_or_stop(engine, run, scratch, live, *, checkpoint_every_seconds):
         raise UserError(f"training diverged: {error}; lower a learning rate or change the seed") from None
 
 
-def refuse_slow_convolutions(params, gpus):
-    """Raise UserError for a choice that would take days: convolutions compiled by XLA where there is no GPU."""
-    if params.network == "conv" and params.compiler == "xla" and not gpus:
+def refuse_slow_convolutions(params):
+    """Raise UserError for a choice that would take days: convolutions compiled by XLA on a CPU."""
+    if params.network == "conv" and params.compiler == "xla" and params.device == CPU:
         raise UserError(
-            "train.compiler = 'xla': without a GPU, XLA's convolutions take over 40 times as long as TensorFlow's own; "
-            "set train.compiler to graph"
+            "train.compiler = 'xla' with train.device = 'cpu': XLA's convolutions take over 40 times as long there as "
+            "TensorFlow's own; set train.compiler to graph"
         )
 
 

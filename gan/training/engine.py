@@ -4,16 +4,14 @@ A block of steps is drawn, gathered and trained in a single call; nothing return
 result depends on the parameters, the images, the labels and the step numbers alone: not on how steps are cut into blocks.
 """
 
-import functools
-
-import keras
 import numpy as np
 import tensorflow as tf
 
 from gan.images import CLASSES, HALF_RANGE, IMAGE_SHAPE
+from gan.products import with_alike_products
 from gan.training import threefry
 from gan.training.clusters import cluster, latent_bounds
-from gan.training.networks import CompiledDense, build_discriminator, build_generator, logits_of
+from gan.training.networks import build_discriminator, build_generator, logits_of
 from gan.training.step import TrainingStep
 
 BLOCK_STEPS = 25  # a log interval of 50 in two calls; larger blocks cost memory and gain under 1 %
@@ -46,14 +44,29 @@ class Engine:
         if params.clusters:
             labels = cluster(images, params.clusters, seed=params.seed, threads=params.threads)
             cluster_bounds = latent_bounds(labels)
-        xla = params.compiler == "xla"
-        build = functools.partial(_build_networks, params, cluster_bounds)
-        self.generator, self.discriminator = build(keras.layers.Dense)
-        generator, discriminator = build(CompiledDense) if xla else (self.generator, self.discriminator)
+        common = {"network": params.network, "leaky_slope": params.leaky_slope, "precision": params.compute_precision}
+        self.generator = build_generator(
+            latent_dim=params.latent_dim,
+            units=params.generator_units,
+            seed=2 * params.seed,
+            conditional=params.conditional,
+            cluster_bounds=cluster_bounds,
+            **common,
+        )
+        self.discriminator = build_discriminator(
+            units=params.discriminator_units,
+            seed=2 * params.seed + 1,
+            classes=CLASSES if params.conditional else params.clusters,
+            **common,
+        )
         self._images = tf.constant(images)
         self._labels = None if labels is None else tf.constant(labels.astype(np.int32))
+        xla = params.compiler == "xla"
         parts = 1 if xla else min(params.threads, params.batch_size, SAMPLE_COUNT)
-        self.step = step_class(params, generator, logits_of(discriminator), cluster_bounds=cluster_bounds, parts=parts)
+        networks = self.generator, logits_of(self.discriminator)
+        if xla:
+            networks = map(with_alike_products, networks)
+        self.step = step_class(params, *networks, cluster_bounds=cluster_bounds, parts=parts)
         self._train_block = tf.function(self._block, autograph=False)
         self._compiled_steps = tf.function(self._steps, autograph=False, jit_compile=xla)
         self._compiled_draw = tf.function(self._draw, autograph=False, jit_compile=True)
@@ -146,31 +159,6 @@ class Engine:
         count = SAMPLE_COUNT * self.params.latent_dim
         words, _ = threefry.bits(seed=self.params.seed, purpose=_SAMPLES, first_step=first_step, steps=1, count=count)
         return tf.reshape(threefry.to_normal(words), [SAMPLE_COUNT, self.params.latent_dim])
-
-
-def _build_networks(params, cluster_bounds, dense_class):
-    """Generator and discriminator by TrainParams, with fresh weights: the same ones whatever the `dense_class`."""
-    common = {
-        "network": params.network,
-        "leaky_slope": params.leaky_slope,
-        "precision": params.compute_precision,
-        "dense_class": dense_class,
-    }
-    generator = build_generator(
-        latent_dim=params.latent_dim,
-        units=params.generator_units,
-        seed=2 * params.seed,
-        conditional=params.conditional,
-        cluster_bounds=cluster_bounds,
-        **common,
-    )
-    discriminator = build_discriminator(
-        units=params.discriminator_units,
-        seed=2 * params.seed + 1,
-        classes=CLASSES if params.conditional else params.clusters,
-        **common,
-    )
-    return generator, discriminator
 
 
 def to_unit_range(pixels):

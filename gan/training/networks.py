@@ -11,25 +11,14 @@ labels (`gan.training.clusters`), only the discriminator takes them; the generat
 """
 
 import keras
-import tensorflow as tf
 
 from gan.images import CLASSES, IMAGE_SHAPE
 
-_TANH_IS_ONE = 20.0
 ONE_HOT_SCALE = 2.0  # so that ten inputs of which one is on are heard beside some sixty of variance 1
 
 
 def build_generator(
-    *,
-    latent_dim,
-    units,
-    leaky_slope,
-    seed,
-    network="dense",
-    conditional=False,
-    cluster_bounds=None,
-    precision="float32",
-    dense_class=keras.layers.Dense,
+    *, latent_dim, units, leaky_slope, seed, network="dense", conditional=False, cluster_bounds=None, precision="float32"
 ):
     """Latents float32 [n, latent_dim] -> images float32 [n, 28, 28, 1] in [-1, 1]; LeakyReLU between the layers, tanh at the end.
 
@@ -37,7 +26,7 @@ def build_generator(
     `units` are the channels at 7 x 7 and at 14 x 14. `conditional`: a second input "labels", int32 [n] in 0..9.
     `cluster_bounds`: the layers also see, one-hot, between which of these rising numbers the first latent lies. `precision` is
     the type that layers compute in, "float32" or "bfloat16"; weights and images are float32 either way. Weights are drawn from
-    `seed`. `dense_class`: Keras' dense layer, which any program can load, or `CompiledDense`, for training by XLA.
+    `seed`.
     """
     inputs = [keras.Input((latent_dim,), name="latents")]
     x = inputs[0]
@@ -49,14 +38,12 @@ def build_generator(
         one_hot = keras.layers.Discretization(cluster_bounds, output_mode="one_hot", name="cluster")(x[:, :1])
         one_hot = keras.layers.Rescaling(ONE_HOT_SCALE, name="scaled_one_hot")(one_hot)
         x = keras.layers.Concatenate(name="latents_and_cluster")([x, one_hot])
-    layers = _Layers(network, leaky_slope, precision, seed, dense_class)
+    layers = _Layers(network, leaky_slope, precision, seed)
     images = {"dense": _dense_generator, "conv": _conv_generator}[network](layers, x, units)
     return keras.Model(_one_or_all(inputs), images, name="generator")
 
 
-def build_discriminator(
-    *, units, leaky_slope, seed, network="dense", classes=0, precision="float32", dense_class=keras.layers.Dense
-):
+def build_discriminator(*, units, leaky_slope, seed, network="dense", classes=0, precision="float32"):
     """Images float32 [n, 28, 28, 1] in [-1, 1] -> the probability float32 [n, 1] in [0, 1] of being real.
 
     `network` "dense": hidden layers of widths `units`; "conv": `units` are the channels at 14 x 14, those at 7 x 7 and the width
@@ -65,7 +52,7 @@ def build_discriminator(
     "probability" is the sigmoid of a score.
     """
     inputs = [keras.Input(IMAGE_SHAPE, name="images")]
-    layers = _Layers(network, leaky_slope, precision, seed, dense_class)
+    layers = _Layers(network, leaky_slope, precision, seed)
     x = {"dense": _dense_discriminator, "conv": _conv_discriminator}[network](layers, inputs[0], units)
     if classes:
         inputs.append(keras.Input((), dtype="int32", name="labels"))
@@ -79,31 +66,6 @@ def build_discriminator(
 def logits_of(discriminator):
     """The discriminator up to its logits: the same layers and weights, without the final sigmoid."""
     return keras.Model(discriminator.input, discriminator.get_layer("logits").output, name="discriminator_logits")
-
-
-@tf.custom_gradient
-def product(a, b):
-    """The matrix product of a float32 [m, k] and b float32 [k, n], whose gradients are such products again, of transposed copies.
-
-    XLA leaves a product of two plain matrices to a library that rounds alike on every processor (`gan.runtime`). One whose first
-    factor is read across its rows, as TensorFlow's own gradient does, it leaves to one that does not.
-    """
-
-    def gradients(upstream):
-        return product(upstream, tf.transpose(b)), product(tf.transpose(a), upstream)
-
-    return tf.matmul(a, b), gradients
-
-
-class CompiledDense(keras.layers.Dense):
-    """Keras' dense layer, with the same weights, by `product`."""
-
-    def call(self, inputs, training=None):
-        sums = product(inputs, self.kernel) + self.bias  # [n, units]
-        if self.activation is keras.activations.tanh:
-            # changes no value, since tanh is 1 from 10 on, but keeps tanh out of the product's library, where it rounds by processor
-            sums = tf.where(tf.abs(sums) < _TANH_IS_ONE, sums, _TANH_IS_ONE * tf.sign(sums))
-        return self.activation(sums)
 
 
 def _dense_generator(layers, x, units):
@@ -142,18 +104,17 @@ def _conv_discriminator(layers, images, units):
 class _Layers:
     """Makes a network's layers, numbered by kind; the seed of a layer's weights counts all layers that have any."""
 
-    def __init__(self, network, leaky_slope, precision, seed, dense_class):
+    def __init__(self, network, leaky_slope, precision, seed):
         self._initializer = {"dense": keras.initializers.GlorotUniform, "conv": keras.initializers.HeNormal}[network]
         self._leaky_slope = leaky_slope
         self._dtype = {"float32": "float32", "bfloat16": "mixed_bfloat16"}[precision]
         self._seed = seed * 1000
-        self._dense_class = dense_class
         self._counts = {"dense": 0, "convolution": 0, "leaky_relu": 0}
 
     def dense(self, x, width, *, name=None, activation=None, last=False):
         name, initializer = name or self._name("dense"), self._next_initializer()
         dtype = "float32" if last else self._dtype
-        return self._dense_class(width, activation, kernel_initializer=initializer, dtype=dtype, name=name)(x)
+        return keras.layers.Dense(width, activation, kernel_initializer=initializer, dtype=dtype, name=name)(x)
 
     def convolution(self, x, channels, size, *, strides=1):
         name, initializer = self._name("convolution"), self._next_initializer()

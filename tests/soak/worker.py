@@ -18,9 +18,9 @@ import warnings
 from pathlib import Path
 
 from gan.errors import UserError
-from gan.runtime import pin_blas
+from gan.kernels import pin_numpy
 
-pin_blas()  # here, since what follows imports NumPy
+pin_numpy()  # here, since what follows imports NumPy
 
 from tests.soak.case import AcceptedWrongly, Fault, RefusedWrongly  # noqa: E402
 
