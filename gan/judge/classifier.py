@@ -192,7 +192,7 @@ def _one_cycle(progress):
 
 
 def _without_normalization(classifier):
-    """The same function of images as a model without the normalisation: folded into the weights and a bias of the layer before."""
+    """The same function without the normalisation, which is folded into the weights and a bias of the layer before."""
     plain = build_classifier(seed=0, normalized=False)
     norm = classifier.get_layer("norm")
     for layer in plain.layers:
