@@ -22,6 +22,7 @@ from tests.pages.browser import BROWSER, browser_tab
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH, HEIGHT = 1280, 900  # of the window, in CSS pixels
+MARGIN = 16  # CSS pixels around a part of a page
 COLOURS = 256  # of a PNG: keeps it small
 RENDER_SECONDS = 60  # for Prefect's page, which asks its server for what it shows
 
@@ -51,7 +52,7 @@ def explorer(tab, page):
     tab.open(page.resolve().as_uri())
     if not tab.run("document.querySelector('#explorer') !== null"):
         sys.exit(f"{page}: has no explorer; `dvc repro` makes it anew")
-    tab.run("document.querySelector('#explorer').scrollIntoView()")
+    tab.run(f"document.querySelector('#explorer').scrollIntoView(); scrollBy(0, -{MARGIN})")
     tab.run("explorer.ready.then(() => true)")
     while not tab.run("explorer.idle()"):
         time.sleep(0.1)
@@ -98,10 +99,11 @@ def shot(tab):
 
 
 def cut(png, box):
-    """The part of a picture that shows `box` (x, y, width, height), as far as it reaches: PNG bytes."""
+    """The part of a picture that shows `box` (x, y, width, height) and MARGIN around it, as far as it reaches: PNG bytes."""
     with Image.open(io.BytesIO(png)) as image:
-        left, top = max(0, int(box["x"])), max(0, int(box["y"]))
-        right, bottom = min(image.width, int(box["x"] + box["width"])), min(image.height, int(box["y"] + box["height"]))
+        left, top = (max(0, int(box[side]) - MARGIN) for side in ("x", "y"))
+        right = min(image.width, int(box["x"] + box["width"]) + MARGIN)
+        bottom = min(image.height, int(box["y"] + box["height"]) + MARGIN)
         part = io.BytesIO()
         image.crop((left, top, right, bottom)).save(part, "PNG")
     return part.getvalue()

@@ -68,6 +68,7 @@ def train():
         time.sleep(section["delay_seconds"])
         while (CONTROL / "hold-train").exists():
             time.sleep(0.02)
+        write(scratch.parent / "live/newest/samples.png", f"samples of step {step}")
         print(f"step {step}/{section['steps']}", flush=True)
     history = "step,g_loss,d_loss\\n" + "".join(f"{i},{4 + 1 / i},{1 / i}\\n" for i in range(1, step + 1))
     write("data/model/history.csv", history)
