@@ -6,9 +6,12 @@ for a minute to tell it of its end; and a flow that is killed leaves the server 
 
 import atexit
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import httpx
@@ -17,12 +20,14 @@ from gan.errors import UserError
 
 _GUARD = Path(__file__).with_name("server_guard.py")
 _START_SECONDS = 120  # of a busy machine
+_REPORT_SECONDS = 2  # of the run, after its stage has ended
 _MARKS = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}  # as Prefect's own has them
 
 
-def start_embedded_server():
+def start_embedded_server(grace_seconds):
     """Run a Prefect server, with this process's settings, until this process ends; the address of its API.
 
+    grace_seconds: what the run gets to end in order should the server be lost for good.
     Raises UserError where it does not start.
     """
     import prefect
@@ -41,9 +46,27 @@ def start_embedded_server():
             pass_fds=(listener.fileno(),),
         )
     # registered before Prefect registers its last messages to the server, so it is called after them
-    atexit.register(guard.communicate)
+    atexit.register(_end, guard)
+    threading.Thread(target=_end_without, args=(guard, grace_seconds), daemon=True).start()
     try:  # the socket takes requests from the beginning, and closes if the server ends
         httpx.get(f"{url}/health", timeout=_START_SECONDS, trust_env=False).raise_for_status()
     except httpx.HTTPError as error:
         raise UserError(f"Prefect's embedded server did not start ({error}); `prefect server start` shows why") from None
     return url
+
+
+def _end(guard):
+    """End the server, now that nobody needs it."""
+    guard.stdin.close()
+    guard.wait()
+
+
+def _end_without(guard, grace_seconds):
+    """End this process where the server ends before it: Prefect would try for minutes to send each of its last messages."""
+    guard.wait()
+    if guard.stdin.closed:
+        return
+    os.kill(os.getpid(), signal.SIGTERM)  # the stage saves what it has
+    time.sleep(grace_seconds + _REPORT_SECONDS)
+    print("gan: Prefect's embedded server was killed; what the stages made is kept, run again", file=sys.stderr, flush=True)
+    os._exit(1)

@@ -59,13 +59,13 @@ def _run_flow(request, parameters, lock, session):
     flow = prepared_pipeline(PreparedRun(parameters, lock, session)) if session else pipeline
     given = {**dataclasses.asdict(request), "overrides": list(request.overrides)}
     try:
-        with a_server(), without_heartbeats():
+        with a_server(parameters.settings.grace_seconds), without_heartbeats():
             return flow(**given, return_state=True)
     except httpx.HTTPError as error:
         raise ServerLost(f"the Prefect server is out of reach ({error}); what the stages made is kept, run again") from None
 
 
-def a_server():
+def a_server(grace_seconds):
     """Settings with a Prefect server, the configured one or one for this process alone; a context manager."""
     from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 
@@ -74,7 +74,7 @@ def a_server():
     if PREFECT_API_URL.value():
         return contextlib.nullcontext()
     # it serves no pages, so no link to one is shown
-    return temporary_settings({PREFECT_API_URL: start_embedded_server(), PREFECT_UI_URL: ""})
+    return temporary_settings({PREFECT_API_URL: start_embedded_server(grace_seconds), PREFECT_UI_URL: ""})
 
 
 def without_heartbeats():

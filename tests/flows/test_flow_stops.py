@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 
+import psutil
 import pytest
 
 from tests.helpers.toy_project import Runs, make_project, run_id, server_in, server_url, wait_for
@@ -25,10 +26,10 @@ def runs():
     return Runs(server_url())
 
 
-def start_training(project, *arguments):
-    """Start a slow run and return it once its training is under way."""
-    flow = project.start(*SLOW, *arguments)
-    wait_for(lambda: "step 3/600" in project.log() or flow.poll() is not None, 60, "training")
+def start_training(project, *arguments, group=False):
+    """Start a slow run, in a process group of its own if asked, and return it once its training is under way."""
+    flow = project.start(*SLOW, *arguments, group=group)
+    wait_for(lambda: "step 3/600" in project.log() or flow.poll() is not None, 100, "training")
     assert flow.poll() is None, project.log()
     return flow
 
@@ -122,6 +123,52 @@ def test_an_embedded_server_that_still_starts_ends_with_its_flow(project):
     flow.kill()
     flow.wait()
     wait_for(lambda: not project.processes(), 10, "the end of all processes")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_group_does_not_reach_the_embedded_server(project, number):
+    """As Ctrl-C in a terminal: the server must hear the run's end before it ends itself."""
+    del project.environment["PREFECT_API_URL"]
+    flow = start_training(project, group=True)
+    sent = time.monotonic()
+    os.killpg(flow.pid, number)
+    assert flow.wait(40) == 130
+    assert time.monotonic() - sent < 20
+    require_clean_end(project)
+    assert "Cancelled: train was stopped: by a signal" in project.log()
+    assert "Traceback" not in project.log()
+
+
+def test_an_embedded_server_that_dies_is_started_again_and_the_run_ends_well(project):
+    del project.environment["PREFECT_API_URL"]
+    flow = project.start("--set", "train.steps=100", "--set", "train.delay_seconds=0.1")
+    wait_for(lambda: "step 3/100" in project.log() or flow.poll() is not None, 100, "training")
+    find(project, "prefect.server.api.server").kill()
+    assert flow.wait(120) == 0, project.log()
+    assert "Completed: " in project.log()
+    wait_for(lambda: not project.processes(), 10, "the end of all processes")
+
+
+def test_a_run_whose_server_is_lost_for_good_saves_and_ends(project):
+    del project.environment["PREFECT_API_URL"]
+    flow = start_training(project)
+    find(project, "server_guard.py").kill()
+    assert flow.wait(30) == 1
+    assert "embedded server was killed; what the stages made is kept, run again" in project.log()
+    require_clean_end(project)
+
+
+def find(project, word):
+    """The project's process that has `word` in its command line."""
+    [found] = [process for process in psutil.process_iter() if word in " ".join(cmdline_in(process, project))]
+    return found
+
+
+def cmdline_in(process, project):
+    try:
+        return process.cmdline() if process.cwd() == str(project.root) else []
+    except psutil.Error:
+        return []
 
 
 def test_a_killed_isolated_run_leaves_no_worktree_behind(project):

@@ -89,6 +89,26 @@ def test_a_schedule_fires_by_itself(project, runs):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_schedule_that_ends_takes_the_run_under_way_along(project, runs, number):
+    slow = ("--set", "train.steps=600", "--set", "train.delay_seconds=0.1")
+    served = project.start("--interval-seconds", "8", "--name", "ends", *slow, program=("commands", "schedule"))
+    try:
+        wait_for(lambda: "step 3/600" in project.log() or served.poll() is not None, 150, "training")
+        served.send_signal(number)
+        assert served.wait(30) == (-number if number == signal.SIGKILL else 0)
+    finally:
+        served.kill()
+        served.wait()
+    wait_for(lambda: not project.processes(), 30, "the end of all processes")
+    assert "Traceback" not in project.log()
+    assert list((project.root / ".scratch").glob("train-*.json")), "the trainer has saved"
+    assert len(project.git("worktree", "list").splitlines()) == 1
+    [run] = [run for run in runs.of_deployment("ends") if run["state"]["type"] in ("CANCELLED", "RUNNING")]
+    assert run["state"]["name"] == "Cancelled"
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_worker_runs_what_prefect_yaml_deploys_and_its_end_ends_the_training(project, runs):
     shutil.copy(SOURCE / "prefect.yaml", project.root)

@@ -230,8 +230,11 @@ class Project:
         self.run("git", "add", "--all")
         self.run("git", "commit", "--quiet", "-m", message)
 
-    def start(self, *arguments, program=("commands", "flow"), log="flow.log"):
-        """Start `gan flow`, or another program, and return the process; its output goes to a file beside the project."""
+    def start(self, *arguments, program=("commands", "flow"), log="flow.log", group=False):
+        """Start `gan flow`, or another program, and return the process; its output goes to a file beside the project.
+
+        group: in a process group of its own.
+        """
         with open(self.control / log, "w") as output:
             return subprocess.Popen(
                 [sys.executable, "-m", *program, *arguments],
@@ -239,6 +242,7 @@ class Project:
                 env=self.environment,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                process_group=0 if group else None,
             )
 
     def log(self, name="flow.log"):
