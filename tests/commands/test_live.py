@@ -12,13 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from commands.live import FID_TAG, QuickFid
-from gan.keras_files import save_model
-from gan.training.loop import TrainingRun
-from gan.training.networks import build_generator
-from gan.training.summaries import Summaries
-from tests.helpers.small_digits import small_digits
-from tests.training.test_summaries import events
+from gan.runtime import start_tensorflow
+
+start_tensorflow(2)  # here, since what follows imports TensorFlow
+
+from commands.live import FID_TAG, QuickFid  # noqa: E402
+from gan.keras_files import save_model  # noqa: E402
+from gan.training.loop import TrainingRun  # noqa: E402
+from gan.training.networks import build_generator  # noqa: E402
+from gan.training.summaries import Summaries  # noqa: E402
+from tests.helpers.small_digits import small_digits  # noqa: E402
+from tests.training.test_summaries import events  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -7,12 +7,16 @@ import zlib
 import numpy as np
 import pytest
 
-from gan.errors import DataError
-from gan.generators import inputs_of
-from gan.images import HALF_RANGE, to_unit_range
-from gan.judge.classifier import build_classifier, build_judge
-from gan.pages import latents
-from gan.training.networks import build_generator
+from gan.runtime import start_tensorflow
+
+start_tensorflow(2)  # here, since what follows imports TensorFlow
+
+from gan.errors import DataError  # noqa: E402
+from gan.generators import inputs_of  # noqa: E402
+from gan.images import HALF_RANGE, to_unit_range  # noqa: E402
+from gan.judge.classifier import build_classifier, build_judge  # noqa: E402
+from gan.pages import latents  # noqa: E402
+from gan.training.networks import build_generator  # noqa: E402
 
 CONV = {"latent_dim": 6, "units": [8, 4], "leaky_slope": 0.2, "seed": 0, "network": "conv"}
 GENERATORS = {

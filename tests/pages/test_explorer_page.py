@@ -9,16 +9,20 @@ import zlib
 import numpy as np
 import pytest
 
-from gan.generators import inputs_of
-from gan.images import to_uint8
-from gan.keras_files import save_model
-from gan.pages import latents
-from gan.training.networks import build_generator
-from stages import gallery, report
-from tests.helpers.small_digits import write_normalized
-from tests.pages.browser import BROWSER, browser_tab
-from tests.pages.test_explorer import small_judge
-from tests.pages.test_report import ROOT, change_params, tables, write_csv, write_json
+from gan.runtime import start_tensorflow
+
+start_tensorflow(2)  # here, since what follows imports TensorFlow
+
+from gan.generators import inputs_of  # noqa: E402
+from gan.images import to_uint8  # noqa: E402
+from gan.keras_files import save_model  # noqa: E402
+from gan.pages import latents  # noqa: E402
+from gan.training.networks import build_generator  # noqa: E402
+from stages import gallery, report  # noqa: E402
+from tests.helpers.small_digits import write_normalized  # noqa: E402
+from tests.pages.browser import BROWSER, browser_tab  # noqa: E402
+from tests.pages.test_explorer import small_judge  # noqa: E402
+from tests.pages.test_report import ROOT, change_params, tables, write_csv, write_json  # noqa: E402
 
 SAMPLES = 200
 CONDITIONAL_350S = {"latent_dim": 64, "units": [48, 24], "leaky_slope": 0.2, "seed": 0, "network": "conv", "conditional": True}

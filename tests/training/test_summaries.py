@@ -7,9 +7,13 @@ import types
 import numpy as np
 import pytest
 
-from gan.training.loop import TrainingRun
-from gan.training.networks import build_generator
-from gan.training.summaries import EventFile, Summaries, generators_in, load_generator, load_generator_weights
+from gan.runtime import start_tensorflow
+
+start_tensorflow(2)  # here, since what follows imports TensorFlow
+
+from gan.training.loop import TrainingRun  # noqa: E402
+from gan.training.networks import build_generator  # noqa: E402
+from gan.training.summaries import EventFile, Summaries, generators_in, load_generator, load_generator_weights  # noqa: E402
 
 PARAMS = types.SimpleNamespace(steps=101)
 KEY = "0123456789abcdef"
