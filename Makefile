@@ -1,14 +1,22 @@
 # `make help` lists the targets. The environment is made from the lock files alone and remade when they change.
-PYTHON ?= python3.11
-VENV   := .venv
-BIN    := $(VENV)/bin
+VENV := .venv
+BIN  := $(VENV)/bin
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
 # the stages run `python`, which must be the environment's
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
+# PYTHON, or the first of these that fits; looked for only where an environment is made
+PYTHONS = $(or $(PYTHON),python3.11 python3.12 python3.13 python3 python)
+FITS    = import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+WANTED  = Python 3.11, 3.12 or 3.13 with its module venv (Debian: python3-venv)
+REFUSAL = $(if $(PYTHON),PYTHON=$(PYTHON) is not $(WANTED),found no $(WANTED): install one, or run make with PYTHON=<path of one>)
+FITTING = $(or $(shell for python in $(PYTHONS); do "$$python" -c '$(FITS)' 2>/dev/null && { echo "$$python"; break; }; done),\
+  $(error $(REFUSAL)))
+
 .DEFAULT_GOAL := help
-.PHONY: help repro restore flow schedule versions test test-quick env env-test check lint lock bench clean
+.PHONY: help repro restore flow schedule server live screenshots versions test test-quick env env-test check lint lock bench clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,13 +28,19 @@ restore: env ## bring back the results that dvc.lock names, after a run that was
 	@dvc checkout --quiet --allow-missing; git ls-files -z --deleted -- data | xargs -0r git checkout --quiet --
 
 flow: env check ## the same as one Prefect run; ARGS="--set train.steps=1000 --stage train", or ARGS=--help
-	@$(BIN)/python -m flows.pipeline $(ARGS)
+	@$(BIN)/gan flow $(ARGS)
 
 schedule: env check ## serve the flow on a schedule; ARGS='--cron "0 2 * * *" --timezone Europe/Berlin', or ARGS=--help
-	@$(BIN)/python -m flows.schedule $(ARGS)
+	@$(BIN)/gan schedule $(ARGS)
+
+server: env ## Prefect's server and page at http://127.0.0.1:4200, for `make flow` and `make schedule`; Ctrl-C stops it
+	@PREFECT_HOME="$${PREFECT_HOME:-$(CURDIR)/.scratch/prefect}" $(BIN)/prefect server start --host 127.0.0.1 $(ARGS)
+
+live: env $(VENV)-live/.installed ## watch training in TensorBoard at http://127.0.0.1:6006; Ctrl-C stops it, and not the training
+	@$(BIN)/gan live --tensorboard $(VENV)-live/bin/tensorboard $(ARGS)
 
 versions: env ## list the recorded runs with their metrics
-	@$(BIN)/python -m flows.versions list
+	@$(BIN)/gan versions list
 
 test: env-test ## all tests (about ten minutes on two cores)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
@@ -34,9 +48,9 @@ test: env-test ## all tests (about ten minutes on two cores)
 test-quick: env-test ## the tests that take seconds (under two minutes)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
-env: $(VENV)/.installed ## make the environment in .venv
+env: $(VENV)/.installed-project ## make the environment in .venv (PYTHON=<path> chooses a Python, INSTALLER=pip does without uv)
 
-env-test: $(VENV)/.installed-test
+env-test: env $(VENV)/.installed-test ## and what the tests need
 
 check: env ## check params.yaml
 	@$(BIN)/gan check
@@ -45,9 +59,9 @@ lint: env-test ## check style
 	@$(BIN)/python -m ruff check . && $(BIN)/python -m ruff format --check .
 
 lock: ## renew the lock files from requirements*.in (newest versions within their bounds)
-	$(PYTHON) -m venv $(VENV)-lock
-	$(VENV)-lock/bin/pip install --quiet uv
-	for name in requirements requirements-test requirements-bench; do \
+	@"$(FITTING)" -m venv $(VENV)-lock
+	@$(VENV)-lock/bin/pip install --quiet uv
+	@for name in requirements requirements-test requirements-bench requirements-live requirements-installer; do \
 	  $(VENV)-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 	    --no-emit-index-url $$name.in -o $$name.lock || exit 1; \
 	done
@@ -55,25 +69,42 @@ lock: ## renew the lock files from requirements*.in (newest versions within thei
 bench: env $(VENV)-bench/.installed ## speed of a training step beside NumPy, PyTorch, JAX and the published loop (needs data/raw)
 	@$(BIN)/python -m benchmarks.train_speed $(ARGS)
 
-clean: ## remove the environment, checkpoints and caches of tools; results and DVC's cache stay
-	rm -rf $(VENV) $(VENV)-bench $(VENV)-lock .scratch .pytest_cache .ruff_cache
+screenshots: env-test ## make the pictures in docs/ of the page and of Prefect's UI anew (needs a finished run and Chromium)
+	@$(BIN)/python -m benchmarks.screenshots $(ARGS)
 
-# --no-deps: a lock names every package, and pip's resolver trips over hashed packages that are wanted with extras
-$(VENV)/.installed: requirements.lock
-	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing; install Python 3.11 or run make PYTHON=<your python>"; exit 1; }
-	@echo "making the environment in $(VENV) (one to two minutes)"
-	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+clean: ## remove the environment, checkpoints, what `make server` recorded and caches of tools; results and DVC's cache stay
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-live $(VENV)-lock .scratch .pytest_cache .ruff_cache
+
+$(VENV)/.installed: requirements.lock requirements-installer.lock
+	@"$(FITTING)" environment.py $(VENV) requirements.lock
+	@touch $@
+
+# the project itself, in place: the command `gan`
+$(VENV)/.installed-project: $(VENV)/.installed pyproject.toml requirements.in
+	@$(BIN)/python environment.py $(VENV) .
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed requirements-test.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-test.lock
+	@$(BIN)/python environment.py $(VENV) requirements-test.lock
 	@touch $@
 
 # PyTorch stands outside the lock: one version has builds of several hashes, and any of them runs on the processor
-$(VENV)-bench/.installed: requirements-bench.lock
-	@echo "making the peers' environment in $(VENV)-bench"
-	@$(PYTHON) -m venv $(VENV)-bench
-	@$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-bench.lock
+$(VENV)-bench/.installed: requirements-bench.lock requirements-installer.lock | env
+	@$(BIN)/python environment.py $(VENV)-bench requirements-bench.lock
 	@$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	@touch $@
+
+# TensorBoard alone: training writes what it shows without it
+$(VENV)-live/.installed: requirements-live.lock requirements-installer.lock | env
+	@$(BIN)/python environment.py $(VENV)-live requirements-live.lock
+	@touch $@
+
+# a PYTHON that is not the environment's makes it anew
+ifdef PYTHON
+version_of = $(shell $(1) -c 'import sys; print(sys.version_info[:2])' 2>/dev/null)
+ifneq ($(call version_of,$(PYTHON)),$(call version_of,$(BIN)/python))
+$(VENV)/.installed: anew
+.PHONY: anew
+anew:
+endif
+endif

@@ -47,9 +47,10 @@ def main():
 
 def measurements(generators, seeds):
     """Yield (judge's seed, what was measured, its metrics), for real test images and each of the `generators` (paths)."""
-    from gan.runtime import pin_blas, start_tensorflow
+    from gan.kernels import pin_numpy
+    from gan.runtime import start_tensorflow
 
-    pin_blas()
+    pin_numpy()
     from gan.judge.params import EvaluateParams, JudgeParams
     from gan.params import read_section
 

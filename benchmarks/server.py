@@ -24,16 +24,17 @@ def prefect_server(home, **variables):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/api"
     with open(log, "w") as output:
         server = subprocess.Popen(
             [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)],
-            env={**prefect_environment(home), **variables},
+            # its page asks port 4200 if nobody says otherwise
+            env={**prefect_environment(home), "PREFECT_SERVER_UI_API_URL": url, **variables},
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
     try:
-        url = f"http://127.0.0.1:{port}/api"
         deadline = time.monotonic() + START_SECONDS
         while not _answers(f"{url}/health"):
             if server.poll() is not None or time.monotonic() > deadline:

@@ -5,8 +5,8 @@ import sys
 
 import click
 
-from gan.errors import UserError
-from gan.runtime import pin_blas
+from gan.errors import UserError, one_line
+from gan.kernels import pin_numpy
 
 # name -> (where it stands, what `gan --help` says of it)
 COMMANDS = {
@@ -16,6 +16,8 @@ COMMANDS = {
     "draw": ("commands.draw:draw", "Draw digits with the trained generator."),
     "flow": ("commands.flow:flow", "Run the pipeline once, as a Prefect flow."),
     "schedule": ("commands.schedule:schedule", "Run the pipeline on a schedule."),
+    "live": ("commands.live:live", "Watch training in TensorBoard."),
+    "report-change": ("commands.report_change:report_change", "Report what a change does, for its review."),
     "versions": ("commands.versions:versions", "List, show, compare and prune recorded runs."),
 }
 
@@ -47,13 +49,14 @@ def gan():
 
 def main():
     """Run the program and exit: 0 done, 1 an error that the user can mend, 2 wrong usage, 130 stopped by Ctrl-C."""
-    pin_blas()
+    pin_numpy()
     try:
         code = gan(prog_name="gan", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         code = 2
     except click.ClickException as error:
+        error.message = one_line(error.message)
         error.show()
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):

@@ -7,7 +7,9 @@ import click
 
 from gan.errors import DataError, UserError
 from gan.files import replacing
+from gan.images import IMAGE_SHAPE
 
+MOST_PIXELS = 50_000_000
 GENERATOR = Path("data/model/generator.keras")
 
 
@@ -24,6 +26,8 @@ def draw(digits, out, seed, scale, version):
     """
     if out.suffix != ".png":
         raise click.UsageError(f"expected a file that ends in .png, got {out}")
+    if len(digits) * (IMAGE_SHAPE[0] * scale) ** 2 > MOST_PIXELS:
+        raise UserError(f"expected a picture of at most {MOST_PIXELS:,} pixels; draw fewer digits or lower --scale")
     with tempfile.TemporaryDirectory() as folder:
         path = GENERATOR if version is None else fetch_generator(version, Path(folder))
         if not path.exists():  # before TensorFlow's seconds

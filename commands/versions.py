@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from commands import comparison
 from flows import prune as pruning
 from flows import versions as recorded
 from flows.git import Repository
-from flows.metrics import compare as compare_metrics
 from flows.request import Parameters
-from gan.params import PARAMS
+from gan.files import write_bytes
+from gan.pages import change
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
 
@@ -21,8 +22,8 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Everything, for 
 def versions(context):
     """List the recorded runs with their metrics, show one, compare two, and prune old ones.
 
-    A version is a tag run/<UTC>-<id>; `git checkout TAG && dvc checkout` gives its files back, byte for byte. NAME, OLD and NEW
-    are such a tag, the end or beginning of one, or an accepted version such as generator@v1.2.0.
+    A version is a tag run/<UTC>-<id>; `git checkout TAG && dvc checkout` gives its files back, byte for byte. NAME is such a
+    tag, the end or beginning of one, or an accepted version such as generator@v1.2.0.
     """
     context.obj = Repository.around(Path.cwd())
 
@@ -68,21 +69,36 @@ def show(repository, name, as_json):
 @versions.command()
 @click.argument("old")
 @click.argument("new")
+@click.option(
+    "--page",
+    type=click.Path(path_type=Path, dir_okay=False),
+    is_flag=False,
+    flag_value=Path("comparison.html"),
+    metavar="[FILE]",
+    help="Write a page with pictures and curves as well; without FILE, comparison.html.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the latents that both draw.")
 @click.pass_obj
-def compare(repository, old, new):
-    """Compare two versions.
+def compare(repository, old, new, page, seed):
+    """Compare two runs.
 
-    Prints their metrics side by side and the parameters that differ.
+    Prints their metrics side by side, whether a change is more than noise, and the parameters that differ. OLD and NEW are
+    versions, or any tags, branches, commits or experiments, or "." for the working tree. The page draws the same latents with
+    both generators.
     """
-    old, new = recorded.find(repository, old), recorded.find(repository, new)
-    rows = compare_metrics(recorded.metrics(repository, new), recorded.metrics(repository, old))
-    print_table(
-        [["metric", old.tag, new.tag, "change"]]
-        + [[row["metric"], number(row["previous"]), number(row["value"]), row["change"]] for row in rows]
-    )
-    difference = repository.git("diff", "--unified=0", old.commit, new.commit, "--", PARAMS)
-    changed = [line for line in difference.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
-    click.echo("\n".join(["", "parameters:", *(changed or ["  no difference"])]))
+    two = comparison.find_both(repository, old, new)
+    rows = [["metric", two.old.name, two.new.name, "change", "more than noise"]]
+    for one in change.metric_rows(two.metrics):
+        rows.append([one["key"], one["old"], one["new"], one["change"], one["beyond"]])
+    print_table(rows)
+    click.echo("\n" + two.verdict(shown=two.gate.metric))
+    lines = [f"  {name}: {before} -> {after}" for name, before, after in two.parameters]
+    click.echo("\n".join(["", "parameters:", *(lines or ["  no difference"])]))
+    for warning in two.warnings():
+        click.echo(warning, err=True)
+    if page is not None:
+        write_bytes(page, _page(two, seed).encode())
+        click.echo(f"\n{page}")
 
 
 @versions.command()
@@ -107,6 +123,35 @@ def prune(repository, keep, dry_run, remote, git_remote):
     if not dry_run:
         from_remote = git_remote if remote and repository.has_remote(git_remote) else None
         click.echo(pruning.prune(repository, doomed, from_remote=from_remote, log=click.echo))
+
+
+def _page(two, seed):
+    """The page of the TwoRuns as a text; what is missing is said on it, and on standard error."""
+    missing = []
+    drawn = comparison.draw(two, seed=seed, missing=missing)
+    curves = comparison.overlay(two, missing=missing)
+    from gan.pages import compare, compare_charts, compare_pictures
+
+    pictures = None
+    if drawn is not None:
+        grids = {"old": drawn.old, "new": drawn.new, "difference": drawn.difference}
+        pictures = {
+            name: None if grid is None else compare_pictures.data_uri(compare_pictures.png(grid)) for name, grid in grids.items()
+        }
+        pictures["why_not"] = drawn.why_not
+    for line in missing:
+        click.echo(line, err=True)
+    return compare.render(
+        old={"name": str(two.old), "commit": comparison.described(two.old)},
+        new={"name": str(two.new), "commit": comparison.described(two.new)},
+        verdict=two.verdict(shown=change.person_name(two.gate.metric)),
+        warnings=[*two.warnings(), *missing],
+        rows=change.metric_rows(two.metrics),
+        notes=change.noise_notes(two.metrics, margin=two.gate.margin, names=change.person_name),
+        parameters=two.parameters,
+        pictures=pictures,
+        curves=[compare_charts.svg(chart) for chart in curves],
+    )
 
 
 def row_of(repository, version):

@@ -1,5 +1,8 @@
 """The end of a run whose stages all ended well: recorded if something changed, pushed, shown, and its final state."""
 
+import tempfile
+from pathlib import Path
+
 import httpx
 from prefect.states import Completed, Failed
 
@@ -7,7 +10,7 @@ from flows import artifacts, gate, versions
 from flows.dvc.reproduce import CACHED
 from flows.remotes import push_versions
 from flows.signals import signals_held
-from gan.errors import DataError
+from gan.errors import DataError, UserError
 
 
 def finish(run):
@@ -15,10 +18,11 @@ def finish(run):
     recorded = run.request.isolated or run.request.commit
     previous = versions.newest(run.repository)
     new = _record(run, previous) if recorded else None
+    picture = None if previous is None or run.all_cached() else _picture_of(run, previous)
     run.session.stop()
     errors = push_versions(run.repository, run.settings, run.log.info) if recorded else []
     if not run.all_cached():
-        _show(run, previous, new)
+        _show(run, previous, picture, new)
     for error in errors:
         run.log.error(error)
     return _final_state(run, new, errors)
@@ -34,7 +38,8 @@ def _record(run, previous):
     if run.request.stage is None:
         metrics_file = run.tree.root / settings.metrics_file
         content = metrics_file.read_bytes() if metrics_file.exists() else None
-        verdict, last = gate.verdict_against_last(run.repository, settings, content)
+        lock = (run.tree.root / gate.LOCK).read_bytes()
+        verdict, last = gate.verdict_against_last(run.repository, settings, content, lock=lock)
     new = versions.NewVersion(
         tag=versions.tag_name(run.id, previous),
         flow_run=run.id,
@@ -51,15 +56,29 @@ def _record(run, previous):
     return new
 
 
-def _show(run, previous, new):
+def _picture_of(run, version):
+    """The bytes of a version's file of this run's main picture, from DVC while its process still runs; None without it."""
+    path = artifacts.main_picture(run.tree.root, run.settings)
+    if path is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / Path(path).name
+        try:
+            run.session.dvc("get", "--quiet", "--rev", version.commit, "--out", str(copy), ".", path)
+        except UserError as error:
+            run.log.warning("no picture of %s: %s", version.tag, error)
+        return copy.read_bytes() if copy.is_file() else None
+
+
+def _show(run, previous, picture, new):
     """The artifacts of a run; whatever is wrong with a picture, the run is good."""
     try:
+        beside = previous and artifacts.Previous(previous.tag, versions.metrics(run.repository, previous), picture)
         artifacts.publish(
             run.tree.root,
             run.settings,
             metrics_files=run.description.metrics_in_git(),
-            previous=versions.metrics(run.repository, previous) if previous else {},
-            previous_tag=previous.tag if previous else None,
+            previous=beside,
             tag=new.tag if new else None,
         )
     except (OSError, ValueError, DataError, httpx.HTTPError) as error:

@@ -1,11 +1,13 @@
 """The quality gate: is a version's metric worse than the last accepted version's by more than the noise?"""
 
 import json
-import math
 from dataclasses import dataclass
 
-from flows.metrics import flatten
+from flows.metrics import explained_by_noise, flatten, with_spreads
 from gan.errors import DataError
+from gan.params import parse_yaml
+
+LOCK = "dvc.lock"
 
 
 @dataclass(frozen=True)
@@ -23,20 +25,22 @@ class Verdict:
 PARTIAL = Verdict("partial", "only some of the stages ran, so the metrics may be an older model's: not judged")
 
 
-def verdict_on(content, settings, *, last_content, last_tag):
+def verdict_on(content, settings, *, last_content, last_tag, same_ruler=True):
     """Compare the bytes of two metrics files: a new version's and the last accepted one's (None: there is none yet).
 
     The difference is measured in standard deviations of a difference, sqrt(noise_new^2 + noise_last^2), where each noise is that
-    of the measurement and the spread over training seeds, sqrt(measured^2 + (seed_spread * value)^2).
+    of the measurement and the spread over training seeds, sqrt(measured^2 + (seed_spread * value)^2). Where not the same ruler
+    has measured both, the spread over rulers is a third part of each.
     """
-    value, noise = measurement(content, settings, "this run")
+    value, noise = measurement(content, settings, "this run", same_ruler=same_ruler)
     shown = f"{settings.metric} {value:.4g} ± {noise:.2g}"
     if last_content is None:
         return Verdict("accepted", f"{shown}; the first accepted version")
-    last_value, last_noise = measurement(last_content, settings, last_tag)
+    last_value, last_noise = measurement(last_content, settings, last_tag, same_ruler=same_ruler)
     worse_by = value - last_value if settings.direction == "lower" else last_value - value
-    allowed = settings.margin * math.hypot(noise, last_noise)
-    change = f"{shown}, {last_tag} has {last_value:.4g} ± {last_noise:.2g}: "
+    allowed = explained_by_noise(noise, last_noise, settings.margin)
+    ruler = "" if same_ruler else ", measured by another judge"
+    change = f"{shown}, {last_tag} has {last_value:.4g} ± {last_noise:.2g}{ruler}: "
     if worse_by <= 0:
         return Verdict("accepted", change + "not worse")
     if worse_by <= allowed:
@@ -44,7 +48,7 @@ def verdict_on(content, settings, *, last_content, last_tag):
     return Verdict("worse", change + f"worse by {worse_by:.3g}, more than the allowed {allowed:.3g}")
 
 
-def measurement(content, settings, where):
+def measurement(content, settings, where, *, same_ruler=True):
     """(metric, its noise) from the JSON bytes `content`; raises DataError where they are missing or no numbers."""
     try:
         metrics = flatten(json.loads(content))
@@ -53,16 +57,28 @@ def measurement(content, settings, where):
     for key in (settings.metric, settings.noise):
         if not isinstance(metrics.get(key), int | float):
             raise DataError(f"{settings.metrics_file} of {where} has no number {key!r} (see gate in params.yaml)")
-    return metrics[settings.metric], math.hypot(metrics[settings.noise], settings.seed_spread * metrics[settings.metric])
+    value = metrics[settings.metric]
+    spreads = [settings.seed_spread] if same_ruler else [settings.seed_spread, settings.ruler_spread]
+    return value, with_spreads(metrics[settings.noise], value, spreads)
 
 
-def verdict_against_last(repository, settings, content):
-    """Compare the metrics file's bytes `content` with the last accepted version's: (Verdict, that version's tag or None)."""
+def verdict_against_last(repository, settings, content, *, lock):
+    """Compare the metrics file's bytes `content` with the last accepted version's: (Verdict, that version's tag or None).
+
+    lock: the bytes of the new version's dvc.lock, which names the ruler that measured it.
+    """
     last = last_accepted(repository, settings.artifact)
     last_content = repository.read_at(last, settings.metrics_file) if last else None
     if last and last_content is None:
         raise DataError(f"{last} has no {settings.metrics_file} in git; declare that metric with `cache: false` in dvc.yaml")
-    return verdict_on(content, settings, last_content=last_content, last_tag=last), last
+    same_ruler = last is None or out_digest(lock, settings.ruler) == out_digest(repository.read_at(last, LOCK), settings.ruler)
+    return verdict_on(content, settings, last_content=last_content, last_tag=last, same_ruler=same_ruler), last
+
+
+def out_digest(lock, path):
+    """What the bytes `lock` of a dvc.lock say of the content of the out `path`; None where they do not name it."""
+    stages = parse_yaml(lock.decode(), LOCK).get("stages", {}) if lock else {}
+    return next((out.get("md5") for stage in stages.values() for out in stage.get("outs", ()) if out["path"] == path), None)
 
 
 def last_accepted(repository, artifact):

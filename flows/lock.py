@@ -14,10 +14,12 @@ from pathlib import Path
 
 import psutil
 
+from flows.dvc.session import Busy
 from gan.errors import UserError
 
 _POLL_SECONDS = 1
 _TELL_EVERY_SECONDS = 30
+_BUSY_RETRY_SECONDS = 2
 
 
 class Skipped(UserError):
@@ -77,8 +79,16 @@ class RunLock:
             os.close(self._descriptor)
 
     def _wait(self, policy, log, deadline):
-        told = None
-        while (who := self._other_flow() or person_at_work(self._repository)) is not None:
+        told = person = None
+        while True:
+            who = self._other_flow()
+            if who is None:
+                # between two stages of theirs DVC's file names nobody, so the process counts until it ends
+                if person is None or not _lives(person.process):
+                    person = person_at_work(self._repository)
+                if person is None:
+                    return
+                who = person.name
             if policy == "skip":
                 raise Skipped(f"skipped: {who} is running")
             if told is None or time.monotonic() - told > _TELL_EVERY_SECONDS:
@@ -98,21 +108,43 @@ class RunLock:
         return None
 
 
+@dataclass(frozen=True)
+class Person:
+    """Somebody's DVC process that writes in the repository."""
+
+    process: psutil.Process
+    name: str  # such as "dvc repro (PID 12)"
+
+
 def person_at_work(repository):
-    """What a living process other than ours writes in this repository through DVC ("dvc repro (PID 12)"), or None."""
+    """The Person who has DVC write in this repository now, by DVC's own file of locks; None where nobody has."""
     try:
         locks = json.loads((repository.root / ".dvc" / "tmp" / "rwlock").read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):  # none, or being written
         return None
     for info in locks.get("write", {}).values():
-        if _runs(info):
-            return f"{Path(info['cmd'].split()[0]).name} {' '.join(info['cmd'].split()[1:])} (PID {info['pid']})"
+        program, *arguments = info["cmd"].split()
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(info["pid"])
+            if info["cmd"].split()[-1] in process.cmdline():  # its number may belong to another process by now
+                return Person(process, f"{Path(program).name} {' '.join(arguments)} (PID {info['pid']})")
     return None
 
 
-def _runs(info):
-    """Whether the process still runs; its number alone may belong to another one by now."""
+def when_free(action, *, policy, deadline):
+    """What `action()` returns; as long as it raises Busy, wait for the other one, or raise Skipped if `policy` is "skip"."""
+    while True:
+        try:
+            return action()
+        except Busy as busy:
+            if policy == "skip":
+                raise Skipped(f"skipped: {busy}") from None
+            deadline.require()
+            time.sleep(_BUSY_RETRY_SECONDS)
+
+
+def _lives(process):
     try:
-        return info["cmd"].split()[-1] in psutil.Process(info["pid"]).cmdline()
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False

@@ -1,4 +1,31 @@
-"""The numbers of metrics files: flat, and two versions' side by side."""
+"""The numbers of metrics files: flat, and two runs' compared. What counts as more than noise is decided here alone."""
+
+import json
+import math
+from dataclasses import dataclass
+
+from gan.errors import DataError
+
+NOISE_SUFFIX = "_std"  # the noise of the metric x stands under x_std: one standard deviation of drawing another sample
+
+
+@dataclass(frozen=True)
+class ComparedMetric:
+    """One metric of two runs."""
+
+    metric: str
+    value: float | str | None  # None where a run does not have it
+    previous: float | str | None
+    noise: float | None  # one standard deviation of drawing another sample; None where the file states none
+    previous_noise: float | None
+    change: float | None  # value - previous, of numbers
+    explained: float | None  # a change that noise explains: no larger than this; None without both noises
+    seeds: float | None  # by how much another training seed moves the value, one standard deviation; None where not measured
+
+    @property
+    def beyond_noise(self):
+        """Whether the change is more than noise explains; None where nobody can tell."""
+        return None if self.change is None or self.explained is None else abs(self.change) > self.explained
 
 
 def flatten(value, prefix=""):
@@ -11,12 +38,60 @@ def flatten(value, prefix=""):
     return flat
 
 
-def compare(metrics, previous):
-    """Rows of metric, value, previous value and change; both arguments are flat dicts."""
-    rows = []
-    for key, value in metrics.items():
-        before = previous.get(key)
-        numbers = isinstance(value, int | float) and isinstance(before, int | float)
-        change = f"{value - before:+.4g}" if numbers else ""
-        rows.append({"metric": key, "value": value, "previous": "" if before is None else before, "change": change})
-    return rows
+def merged(contents):
+    """One flat dict of several metrics files, path -> bytes; a key that two files share gets its file's name in front."""
+    flat = {}
+    for path, content in contents.items():
+        try:
+            metrics = flatten(json.loads(content))
+        except ValueError:
+            raise DataError(f"{path}: not valid JSON") from None
+        for key, value in metrics.items():
+            flat[f"{path}:{key}" if key in flat else key] = value
+    return flat
+
+
+def with_spreads(noise, value, spreads):
+    """One standard deviation of a metric's `value`: of drawing another sample, `noise`, and each of `spreads`, shares of it."""
+    return math.hypot(noise, *(spread * value for spread in spreads))
+
+
+def explained_by_noise(noise, previous_noise, margin):
+    """The largest difference of two runs that noise explains: `margin` standard deviations of a difference."""
+    return margin * math.hypot(noise, previous_noise)
+
+
+def compare(metrics, previous, gate):
+    """A ComparedMetric for each metric of two flat dicts, in their order.
+
+    gate: the GateSettings. Its margin holds for every metric, its spread over seeds for its own metric alone, since it was
+    measured for no other.
+    """
+    names = [*metrics, *(name for name in previous if name not in metrics)]
+    noises = {name: gate.noise if name == gate.metric else name + NOISE_SUFFIX for name in names}
+    return [_compare_one(name, noises[name], metrics, previous, gate) for name in names if name not in noises.values()]
+
+
+def _compare_one(name, noise_name, metrics, previous, gate):
+    values = metrics.get(name), previous.get(name)
+    noises = _number(metrics.get(noise_name)), _number(previous.get(noise_name))
+    numbers = None not in map(_number, values)
+    spread = gate.seed_spread if name == gate.metric else 0.0
+    explained = None
+    if numbers and None not in noises:
+        both = [with_spreads(noise, value, [spread]) for noise, value in zip(noises, values, strict=True)]
+        explained = explained_by_noise(*both, gate.margin)
+    return ComparedMetric(
+        metric=name,
+        value=values[0],
+        previous=values[1],
+        noise=noises[0],
+        previous_noise=noises[1],
+        change=values[0] - values[1] if numbers else None,
+        explained=explained,
+        seeds=abs(spread * values[0]) if spread and _number(values[0]) is not None else None,
+    )
+
+
+def _number(value):
+    return value if isinstance(value, int | float) else None

@@ -12,7 +12,7 @@ from flows.deadline import Deadline, TimeUp
 from flows.dvc.reproduce import StageFailed
 from flows.finish import finish
 from flows.git import Repository
-from flows.lock import RunLock, Skipped
+from flows.lock import RunLock, Skipped, when_free
 from flows.parent import end_with_parent, started_by_prefect
 from flows.pipeline_run import PipelineRun
 from flows.places import in_working_tree, in_worktree
@@ -90,7 +90,7 @@ def _run(request, prepared):
         else:
             place = in_working_tree(repository, request, parameters, lock, prepared)
         with place as (tree, base, session):
-            described = session.describe()
+            described = when_free(session.describe, policy=settings.overlap, deadline=deadline)
             run = PipelineRun(run_id, request, settings, repository, tree, base, session, described, deadline, log)
             return _run_stages(run) or finish(run)
 

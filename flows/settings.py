@@ -38,6 +38,7 @@ class GateSettings(Section):
     """When a version becomes the accepted one: its metric may be worse than the last accepted by `margin` noises at most.
 
     The noise of a metric is that of measuring it and that of training: another seed, or any change at all, gives another model.
+    Where another judge has measured, its spread counts as well.
     """
 
     artifact: str = pydantic.Field(pattern=r"^[a-z0-9][a-z0-9-]*$")  # what is accepted; its tags are artifact@v1.2.3
@@ -45,6 +46,8 @@ class GateSettings(Section):
     metric: str  # the key in that file that decides
     noise: str  # the key of one standard deviation of `metric` for one model
     seed_spread: float = pydantic.Field(ge=0, le=1)  # one standard deviation over training seeds, as a share of `metric`
+    ruler: str | None  # the out that measures, if one is trained: other bytes are another ruler
+    ruler_spread: float = pydantic.Field(ge=0, le=1)  # one standard deviation over such rulers, as a share of `metric`
     direction: Literal["lower", "higher"]  # which is better
     margin: float = pydantic.Field(ge=0)  # in standard deviations of the difference
 

@@ -1,7 +1,5 @@
 """One stage of a run as a Prefect task: its output is the task's log, and its outcome the task's state."""
 
-import time
-
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import TerminationSignal
@@ -10,13 +8,13 @@ from prefect.states import Cancelled, Completed, Failed
 from flows.artifacts import Progress
 from flows.deadline import TimeUp
 from flows.dvc.backup import OutputBackup
-from flows.dvc.reproduce import CACHED, Busy, StageFailed, progress, reproduce
+from flows.dvc.reproduce import CACHED, StageFailed, progress, reproduce
 from flows.dvc.session import DvcSession
-from flows.lock import Skipped
+from flows.lock import when_free
 from flows.signals import signals_held
+from flows.worktree import environment
 
 STOPPED = (KeyboardInterrupt, TerminationSignal)  # how a signal reaches Python code: from the keyboard, or from Prefect
-_BUSY_RETRY_SECONDS = 2
 _HINTS = {  # DVC's advice to somebody at a keyboard, seven lines a stage
     "",
     "To track the changes with git, run:",
@@ -53,7 +51,7 @@ class StageTask:
             return Completed(name=CACHED, message="nothing changed")
         run, stage = self._run, self._stage
         backup = OutputBackup(run.tree.root, stage)
-        shown = Progress()
+        shown = Progress(environment(run.repository)["GAN_SCRATCH"])
         try:
             outcome = self._reproduce_in_turn(self._listener(shown))
         except (*STOPPED, TimeUp) as stop:
@@ -92,14 +90,11 @@ class StageTask:
         """Run the stage; where a person's dvc works on the same files, wait or give up as the parameter says."""
         run = self._run
         pull = run.description.remote is not None
-        while True:
-            try:
-                return reproduce(run.session, self._stage, force=self._forced, pull=pull, on_line=hear, deadline=run.deadline)
-            except Busy as busy:
-                if run.settings.overlap == "skip":
-                    raise Skipped(f"skipped: {busy}") from None
-                run.deadline.require()
-                time.sleep(_BUSY_RETRY_SECONDS)
+
+        def attempt():
+            return reproduce(run.session, self._stage, force=self._forced, pull=pull, on_line=hear, deadline=run.deadline)
+
+        return when_free(attempt, policy=run.settings.overlap, deadline=run.deadline)
 
     def _stop(self, backup):
         """End the stage in order: it may save, and what it had made before is there again."""

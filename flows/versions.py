@@ -5,16 +5,14 @@ The commit's message says where the version comes from, one line each ("Gate: ac
 
 import contextlib
 import datetime
-import json
 import re
 from dataclasses import dataclass
 
-from flows.gate import Verdict
-from flows.metrics import flatten
+from flows.gate import LOCK, Verdict
+from flows.metrics import merged
 from gan.errors import UserError
 from gan.params import PARAMS
 
-LOCK = "dvc.lock"
 _TIME_FORMAT = "%Y%m%dT%H%M%SZ"
 _TIME_OF_TAG = re.compile(r"run/(\d{8}T\d{6}Z)-")
 UNPUSHED = "refs/pipeline/unpushed/"  # one ref a version that is not on the remotes yet
@@ -49,7 +47,7 @@ class NewVersion:
     overrides: tuple[str, ...]
 
     def message(self):
-        """The commit's message; `_of_tag` reads its last paragraph."""
+        """The commit's message; `_of_tag` reads it again."""
         lines = [
             f"Flow-Run: {self.flow_run}",
             f"Base-Commit: {self.base}",
@@ -153,13 +151,9 @@ def find(repository, name):
 
 
 def metrics(repository, version):
-    """The numbers of a version's metrics files, one flat dict; a key that two files share gets its file's name in front."""
-    merged = {}
-    for path in version.metrics_files:
-        content = repository.read_at(version.commit, path)
-        for key, value in flatten(json.loads(content or b"{}")).items():
-            merged[f"{path}:{key}" if key in merged else key] = value
-    return merged
+    """The numbers of a version's metrics files, one flat dict."""
+    contents = {path: repository.read_at(version.commit, path) for path in version.metrics_files}
+    return merged({path: content for path, content in contents.items() if content is not None})
 
 
 def accepted_tags(repository):

@@ -11,11 +11,7 @@ class UserError(Exception):
     """
 
     def __str__(self):
-        line = " ".join(super().__str__().split())
-        text = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in line)
-        if len(text) <= _LONGEST_MESSAGE:
-            return text
-        return f"{text[: _LONGEST_MESSAGE // 2]} ... {text[-_LONGEST_MESSAGE // 2 :]}"
+        return one_line(super().__str__())
 
 
 class ParamsError(UserError):
@@ -24,3 +20,12 @@ class ParamsError(UserError):
 
 class DataError(UserError):
     """A data file is missing, damaged or not what it should be."""
+
+
+def one_line(text):
+    """`text` as one printable line of bounded length: spaces in place of line breaks, escapes in place of control characters."""
+    line = " ".join(text.split())
+    shown = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in line)
+    if len(shown) <= _LONGEST_MESSAGE:
+        return shown
+    return f"{shown[: _LONGEST_MESSAGE // 2]} ... {shown[-_LONGEST_MESSAGE // 2 :]}"

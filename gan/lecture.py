@@ -29,7 +29,16 @@ PUBLISHED_LOG = {
 }
 TAIL_LOG_LINES = 9  # the lines at the end of a log whose mean stands for the end of training
 # parameters that the lecture does not state, that have no effect without penalties, or that only decide how much is recorded
-FREE_PARAMS = {"seed", "threads", "compiler", "penalty_every_steps", "log_every_steps", "trajectory_points"}
+FREE_PARAMS = {
+    "seed",
+    "threads",
+    "instructions",
+    "device",
+    "compiler",
+    "penalty_every_steps",
+    "log_every_steps",
+    "trajectory_points",
+}
 
 
 def is_published(train_params, lecture_params):

@@ -1,4 +1,4 @@
-"""Making every machine compute alike: NumPy's kernels, TensorFlow's threads; and starting TensorFlow quietly."""
+"""Starting TensorFlow: quietly, and so that every machine computes alike."""
 
 import contextlib
 import gc
@@ -7,35 +7,55 @@ import platform
 import signal
 import sys
 import tempfile
+from pathlib import Path
 
-_BLAS_VARIABLE, _BLAS_KERNELS = "OPENBLAS_CORETYPE", "Haswell"
+from gan.errors import UserError
+
+CPU = "cpu"
+NATIVE = (
+    "native"  # whatever the processor has, for machines that have none of INSTRUCTIONS; the bytes are those of its kind alone
+)
+# A name of parameters -> the flags of /proc/cpuinfo that it needs, and what oneDNN and XLA call it.
+INSTRUCTIONS = {
+    "avx2": ({"avx2", "fma"}, "AVX2", "AVX2"),
+    "avx512": ({"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"}, "AVX512_CORE", "AVX512"),
+    "avx512_bf16": ({"avx512_bf16"}, "AVX512_CORE_BF16", "AVX512_BF16"),
+}
+# Variables of a shell that choose kernels; those that only say how much is logged are kept.
+_TENSORFLOW_PREFIXES = ("TF_", "TENSORFLOW_", "XLA_", "ONEDNN_", "DNNL_")
+_LOGGING_PREFIX = "TF_CPP_"
+_XLA_FLAGS = (
+    # Eigen cuts products by the sizes of the processor's caches; this library promises one rounding for all processors, ...
+    "--xla_cpu_experimental_ynn_fusion_type=dot",
+    # ... given this flag, and takes the products that are left as they are written (`gan.products.product`)
+    "--xla_cpu_enable_platform_dependent_math=false",
+    "--xla_disable_hlo_passes=transpose-folding",
+)
+
+_started = None
 
 
-def pin_blas():
-    """Let NumPy's OpenBLAS use the same kernels on every x86-64 processor: those for Haswell, the first with AVX2.
+def start_tensorflow(threads, *, instructions="avx2", device=CPU, threads_an_operation=None):
+    """Import TensorFlow and Keras, settle what their results could depend on, and return TensorFlow.
 
-    Each kind of kernel rounds matrix products in its own way, and OpenBLAS picks one by the processor, or by a variable of the
-    shell. It picks when NumPy is loaded, so call this before. Raises RuntimeError when it is too late. Other processors have
-    no such kernels and are left alone.
+    Call it before anything else imports them.
+
+    threads: how many there are; an operation uses up to `threads_an_operation` of them, by default all. The number is fixed
+    rather than taken from the machine, since products may be split by it. instructions: the newest that kernels use, a key of
+    INSTRUCTIONS, or NATIVE. device: CPU, or the name of a GPU as TensorFlow has it; all others are hidden.
+
+    Variables of the shell that choose kernels are overwritten. Raises UserError if this machine has no such instructions or
+    device, RuntimeError if TensorFlow is there already with other settings.
     """
-    if platform.machine().lower() not in ("x86_64", "amd64"):
-        return
-    if "numpy" in sys.modules and os.environ.get(_BLAS_VARIABLE) != _BLAS_KERNELS:
-        raise RuntimeError("NumPy was imported before gan.runtime.pin_blas() was called: its products may round differently here")
-    os.environ[_BLAS_VARIABLE] = _BLAS_KERNELS
-    os.environ.pop("OPENBLAS_L2_SIZE", None)
-
-
-def start_tensorflow(threads, *, threads_an_operation=None):
-    """Import TensorFlow and Keras, give them `threads` threads, and return TensorFlow. Call it before anything else imports them.
-
-    An operation uses up to `threads_an_operation` of them, by default all.
-
-    The number is fixed rather than taken from the machine: products may be split by it, a split one may round differently, and a
-    run's bytes must not depend on how many cores happen to be there.
-    """
+    global _started
+    settings = (instructions, device)
+    if "tensorflow" in sys.modules and _started != settings:
+        raise RuntimeError(f"TensorFlow was imported before start_tensorflow(instructions={instructions!r}, device={device!r})")
+    require_instructions(instructions)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["KERAS_BACKEND"] = "tensorflow"
+    if _started is None:
+        _choose_kernels(instructions, device)
     with _signals_held(), _stderr_kept_on_failure(), _without("matplotlib", "sklearn"), _no_collections():
         import keras
         import tensorflow as tf
@@ -47,11 +67,73 @@ def start_tensorflow(threads, *, threads_an_operation=None):
         keras.config.set_epsilon(1e-7)
         tf.config.threading.set_intra_op_parallelism_threads(threads_an_operation or threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
-        for gpu in tf.config.list_physical_devices("GPU"):
-            tf.config.experimental.set_memory_growth(gpu, True)
+        if _started is None:
+            _show_device(tf, device)
         threadpoolctl.threadpool_limits(threads)  # NumPy's matrix products, for the same reason
         tf.zeros(1)  # the first operation starts the devices, which prints as well
+    _started = settings
     return tf
+
+
+def require_instructions(name):
+    """Raise UserError unless this machine's processor has the instructions `name`, a key of INSTRUCTIONS or NATIVE."""
+    if name == NATIVE:
+        return
+    flags = _processor_flags() if _is_x86() else set()
+    if _is_x86() and not flags:  # a system that does not list them; the kernels themselves will tell
+        return
+    lacking = INSTRUCTIONS[name][0] - flags
+    if lacking:
+        what = f"has no {', '.join(sorted(lacking))}" if _is_x86() else f"is {platform.machine()}"
+        usable = [other for other, (needed, *_) in INSTRUCTIONS.items() if needed <= flags]
+        raise UserError(
+            f"instructions = {name!r}: this processor {what}; set train.instructions to {' or '.join([*usable, NATIVE])} "
+            "(other bytes), or work on another machine"
+        )
+
+
+def _choose_kernels(instructions, device):
+    for name in [name for name in os.environ if name.startswith(_TENSORFLOW_PREFIXES)]:
+        if not name.startswith(_LOGGING_PREFIX):
+            del os.environ[name]
+    if not _is_x86():
+        return
+    # without a word TensorFlow uses oneDNN on some processors and not on others
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
+    flags = list(_XLA_FLAGS) if device == CPU else []
+    if instructions != NATIVE:
+        _, os.environ["ONEDNN_MAX_CPU_ISA"], xla_name = INSTRUCTIONS[instructions]
+        flags.append(f"--xla_cpu_max_isa={xla_name}")
+    os.environ["XLA_FLAGS"] = " ".join(flags)
+
+
+def _show_device(tf, device):
+    gpus = tf.config.list_physical_devices("GPU")
+    chosen = []
+    if device != CPU:
+        names = {gpu: tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus}
+        chosen = [gpu for gpu, name in names.items() if name == device][:1]
+        if not chosen:
+            there = ", ".join([CPU, *dict.fromkeys(names.values())])
+            raise UserError(
+                f"train.device = {device!r}: this machine has {there}; set train.device to one of these (other bytes)"
+            )
+    tf.config.set_visible_devices(chosen, "GPU")
+    for gpu in chosen:
+        tf.config.experimental.set_memory_growth(gpu, True)
+
+
+def _is_x86():
+    return platform.machine().lower() in ("x86_64", "amd64")
+
+
+def _processor_flags():
+    """The flags of the first processor in /proc/cpuinfo; none where there is no such file."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return set()
+    return next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
 
 
 @contextlib.contextmanager

@@ -1,5 +1,5 @@
 """One module a DVC stage: read parameters and inputs, call the library, write outputs."""
 
-from gan.runtime import pin_blas
+from gan.kernels import pin_numpy
 
-pin_blas()  # here, since Python runs this before any stage can import NumPy
+pin_numpy()  # here, since Python runs this before any stage can import NumPy

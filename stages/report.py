@@ -39,18 +39,23 @@ def main():
     tail_mean = inputs.read_tail_mean(TRAINING_METRICS)
     metrics = inputs.read_metrics(METRICS) if METRICS.exists() else {}
     floor = inputs.read_floor(FLOOR) if FLOOR.exists() else {}
+    explorer = inputs.read_explorer(GALLERY, scale=layout.scale)
     trajectory = inputs.read_table(TRAJECTORY, columns=["step"]) if TRAJECTORY.exists() else {}
     published = is_published(train.model_dump(), lecture_params.model_dump())
+    snapshots = [
+        {"step": step, "uri": inputs.read_picture(path, scale=layout.scale)} for step, path in inputs.snapshot_paths(GALLERY)
+    ]
+    steps = [snapshot["step"] for snapshot in snapshots]
     page = report.render(
         title=params.title,
         step_count=len(history["step"]),
         tiles=tables.tiles(tail_mean, metrics, floor, published=published),
         final=inputs.read_picture(GALLERY / "final.png", scale=layout.final_scale),
-        snapshots=[
-            {"step": step, "uri": inputs.read_picture(path, scale=layout.scale)} for step, path in inputs.snapshot_paths(GALLERY)
-        ],
+        explorer=explorer,
+        snapshots=snapshots,
         frame_milliseconds=layout.frame_milliseconds,
-        training_curves=charts.training_curves(history),
+        evolution=tables.evolution(steps, charts.training_values(history, steps), trajectory),
+        training_curves=charts.training_curves(history, steps),
         log_every_steps=train.log_every_steps,
         log_lines=tables.log_lines(history, every_steps=train.log_every_steps, published=published),
         tail_mean=tail_mean,
@@ -58,7 +63,7 @@ def main():
         published_tail_mean=published_tail_mean(),
         quality_rows=tables.quality_rows(metrics, floor),
         floor_names=[FLOOR_NAMES.get(name, name.replace("_", " ")) for name in floor],
-        quality_curves=charts.quality_curves(trajectory, floor),
+        quality_curves=charts.quality_curves(trajectory, floor, steps),
         parameters={name: tables.flatten(section) for name, section in sections.items()},
     )
     with replacing_folder(OUT) as folder:

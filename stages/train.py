@@ -3,7 +3,8 @@
 data/model/ holds both networks, the history, snapshots, the trajectory and metrics.
 
 Trains the GAN. Stopped or killed, it goes on from its last checkpoint the next time, to the very bytes of a run that was not.
-Checkpoints lie in .scratch/ (or the folder that GAN_SCRATCH names) until the run is finished.
+Checkpoints lie in .scratch/ (or the folder that GAN_SCRATCH names) until the run is finished. What `make live` shows of the
+newest runs lies there in live/.
 """
 
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from gan.errors import UserError
 from gan.params import PARAMS, read_section
+from gan.runtime import CPU, start_tensorflow
 from gan.training.params import RuntimeParams, TrainParams
 from stages.command import code_files, run_as_command
 from stages.console import ProgressBar, StopSignals
@@ -28,37 +30,49 @@ def main():
 
     from gan.arrays import load_labels, load_pixels
 
+    refuse_slow_convolutions(params)
     pixels = load_pixels(IMAGES)
     labels = load_labels(LABELS, count=len(pixels)) if params.conditional else None
 
-    from gan.runtime import start_tensorflow
-
     # compiled by XLA, all threads share an operation; otherwise each has operations of its own (`Engine` cuts batches for that)
-    tf = start_tensorflow(params.threads, threads_an_operation=params.threads_an_operation)
-    refuse_slow_convolutions(params, tf.config.list_physical_devices("GPU"))
+    start_tensorflow(
+        params.threads,
+        threads_an_operation=params.threads_an_operation,
+        instructions=params.instructions,
+        device=params.device,
+    )
 
     from gan.training.checkpoints import Scratch, run_key
     from gan.training.engine import Engine
     from gan.training.loop import TrainingRun
+    from gan.training.summaries import Summaries
 
-    scratch_folder = Path(os.environ.get("GAN_SCRATCH", ".scratch")) / "train"
+    scratch_folder = Path(os.environ.get("GAN_SCRATCH", ".scratch"))
     key = run_key(params, pixels, labels, code_files=code_files("train"))
-    with Scratch(scratch_folder, key, log=log) as scratch:
+    with Scratch(scratch_folder / "train", key, log=log) as scratch:
         engine = Engine(params, pixels, labels)
         saved = scratch.load()
         run = TrainingRun.from_arrays(saved) if saved else TrainingRun(engine.initial_state())
         if saved:
             log(f"going on from step {run.next_step} of a run that was stopped")
-        train_or_stop(engine, run, scratch, checkpoint_every_seconds=runtime.checkpoint_every_seconds)
+        with Summaries(scratch_folder / "live", key, params, run, generator=engine.generator, log=log) as live:
+            train_or_stop(engine, run, scratch, live, checkpoint_every_seconds=runtime.checkpoint_every_seconds)
         write_outputs(engine, run)
         scratch.remove()
     log(f"total training time: {run.seconds:.1f} s, {params.steps / run.seconds:.0f} steps/s")
 
 
-def train_or_stop(engine, run, scratch, *, checkpoint_every_seconds):
-    """Take `run` to its end; on a signal save it and exit with the signal's code. Raises UserError when training diverges."""
+def train_or_stop(engine, run, scratch, live, *, checkpoint_every_seconds):
+    """Take `run` to its end, shown in the Summaries `live`; on a signal save it and exit with the signal's code.
+
+    Raises UserError when training diverges.
+    """
     from gan.training.engine import NonFiniteError
     from gan.training.loop import StoppedError, train
+
+    def show(step, row):
+        bar.log(step, row)
+        live.update()
 
     stop = StopSignals(lambda: log("stopping after this block of steps ..."))
     try:
@@ -69,8 +83,9 @@ def train_or_stop(engine, run, scratch, *, checkpoint_every_seconds):
                 save=lambda current: scratch.save(current.next_step - 1, current.to_arrays()),
                 checkpoint_every_seconds=checkpoint_every_seconds,
                 stop_requested=lambda: stop.signal is not None,
-                on_log=bar.log,
+                on_log=show,
             )
+            live.update(last=True)
     except StoppedError as error:
         log(f"{error}; the next `dvc repro` goes on from there, and until then `make restore` brings the last results back")
         sys.exit(128 + stop.signal)
@@ -78,12 +93,12 @@ def train_or_stop(engine, run, scratch, *, checkpoint_every_seconds):
         raise UserError(f"training diverged: {error}; lower a learning rate or change the seed") from None
 
 
-def refuse_slow_convolutions(params, gpus):
-    """Raise UserError for a choice that would take days: convolutions compiled by XLA where there is no GPU."""
-    if params.network == "conv" and params.compiler == "xla" and not gpus:
+def refuse_slow_convolutions(params):
+    """Raise UserError for a choice that would take days: convolutions compiled by XLA on a CPU."""
+    if params.network == "conv" and params.compiler == "xla" and params.device == CPU:
         raise UserError(
-            "train.compiler = 'xla': without a GPU, XLA's convolutions take over 40 times as long as TensorFlow's own; "
-            "set train.compiler to graph"
+            "train.compiler = 'xla' with train.device = 'cpu': XLA's convolutions take over 40 times as long there as "
+            "TensorFlow's own; set train.compiler to graph"
         )
 
 

@@ -4,9 +4,9 @@ import signal
 
 import pytest
 
-from gan.runtime import pin_blas
+from gan.kernels import pin_numpy
 
-pin_blas()
+pin_numpy()
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job; programs under test inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

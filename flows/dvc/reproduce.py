@@ -2,6 +2,8 @@
 
 import re
 
+from flows.dvc.session import Busy, says_busy
+
 CACHED, RESTORED, RAN = "Cached", "Restored", "Ran"
 _PROGRESS = re.compile(r"\bstep (\d+)/(\d+)")
 
@@ -14,17 +16,13 @@ class StageFailed(Exception):
         self.output = output
 
 
-class Busy(Exception):
-    """Another DVC process works on the same files; the message is DVC's."""
-
-
 def reproduce(session, stage, *, force=False, pull=False, on_line=None, deadline=None):
     """Bring one stage up to date, given that those before it are, and return Cached, Restored or Ran."""
     options = [option for option, wanted in (("--force", force), ("--pull", pull)) if wanted]
     code, lines = session.dvc("repro", "--single-item", *options, stage.name, on_line=on_line, deadline=deadline)
     if code != 0:
         text = "\n".join(lines)
-        if "is busy, it is being blocked by" in text or "Unable to acquire lock" in text:
+        if says_busy(text):
             raise Busy(" ".join(text.split()))
         raise StageFailed(f"{stage.name} failed: {_reason(lines)}", text)
     return _outcome(stage.name, lines)

@@ -19,6 +19,10 @@ from gan.errors import UserError
 _CHILD = Path(__file__).with_name("process.py")
 
 
+class Busy(Exception):
+    """Another DVC process works on the same files; the message is DVC's."""
+
+
 class DvcSession:
     """A DVC process in the folder `root`, in a session of its own; use it in a `with` block, whose end ends all its processes."""
 
@@ -58,7 +62,7 @@ class DvcSession:
         self.stop()
 
     def describe(self):
-        """Ask DVC for the stages and their state."""
+        """Ask DVC for the stages and their state; raises Busy."""
         answer, _ = self._ask({"describe": True})
         _require_success(answer)
         return Description.of_answer(answer)
@@ -71,7 +75,7 @@ class DvcSession:
         """Run `dvc` with `arguments`: (exit code, lines). `on_line` gets each line as it comes; TimeUp after the Deadline."""
         answer, lines = self._ask({"dvc": list(arguments)}, on_line, deadline)
         if "error" in answer:
-            raise UserError(f"dvc {' '.join(arguments)}: {answer['error']}")
+            raise UserError(f"dvc {' '.join(arguments)}: {_one_line(answer['error'])}")
         return answer["code"], lines
 
     def stop(self, on_line=None):
@@ -185,9 +189,21 @@ def _environment(additions):
     }
 
 
+def says_busy(text):
+    """Whether DVC's words `text` mean that another DVC process works on the same files."""
+    return "is busy, it is being blocked by" in text or "Unable to acquire lock" in text
+
+
 def _require_success(answer):
-    if "error" in answer:
-        raise UserError(f"DVC: {answer['error']}")
+    if "error" not in answer:
+        return
+    if says_busy(answer["error"]):
+        raise Busy(_one_line(answer["error"]))
+    raise UserError(f"DVC: {_one_line(answer['error'])}")
+
+
+def _one_line(text):
+    return " ".join(text.split())
 
 
 def _family(pid):

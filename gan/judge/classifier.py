@@ -21,7 +21,7 @@ _WARM_UP = 0.2  # the part of training in which the learning rate rises; then it
 _BLOCK_IMAGES = 1000
 
 
-def build_classifier(*, seed):
+def build_classifier(*, seed, normalized=True):
     """Images float32 [n, 28, 28, 1] in [-1, 1] -> logits float32 [n, 10]; its layer "features" gives float32 [n, 64] >= 0."""
     images = keras.Input(IMAGE_SHAPE, name="images")
     x = images
@@ -29,13 +29,34 @@ def build_classifier(*, seed):
         x = keras.layers.Conv2D(
             filters, kernel, stride, "same", activation="relu", kernel_initializer=_he_normal(seed, index), name=f"conv_{index}"
         )(x)  # [n, 14, 14, 24], [n, 7, 7, 64], [n, 7, 7, 64]
-    x = keras.layers.Flatten(name="flatten")(keras.layers.MaxPooling2D(2, padding="same", name="pool")(x))  # [n, 1024]
-    x = keras.layers.Dense(FEATURES, use_bias=False, kernel_initializer=_he_normal(seed, 3), name="dense")(x)
+    x = keras.layers.MaxPooling2D(2, padding="same", name="pool")(x)  # [n, 4, 4, 64]
+    # a dense layer as a convolution of the whole: a product of 1,024 numbers would be cut by the size of the processor's cache
+    x = keras.layers.Conv2D(
+        FEATURES, 4, 4, "same", use_bias=not normalized, kernel_initializer=_he_normal(seed, 3), name="dense"
+    )(x)
+    x = keras.layers.Flatten(name="flatten")(x)  # [n, 64]
     # after the convolutions as well, it would nearly double the time and gain nothing in as many seconds
-    x = keras.layers.BatchNormalization(momentum=0.9, name="norm")(x)
+    if normalized:
+        x = ExactNormalization(momentum=0.9, name="norm")(x)
     x = keras.layers.ReLU(name="features")(x)
     logits = keras.layers.Dense(CLASSES, kernel_initializer=_he_normal(seed, 4), name="logits")(x)
     return keras.Model(images, logits, name="classifier")
+
+
+class ExactNormalization(keras.layers.BatchNormalization):
+    """Keras' batch normalisation of [n, d], with a square root and a division, which are exact on every processor.
+
+    TensorFlow's own takes the reciprocal of the root at once, from an approximation of the processor that vendors differ in. The
+    judge that is saved has none of it: `build_judge` folds it into the layer before.
+    """
+
+    def call(self, inputs, training=None):
+        mean, variance = self.moving_mean, self.moving_variance
+        if training:
+            mean, variance = keras.ops.moments(inputs, axes=[0])
+            for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+                moving.assign(moving * self.momentum + value * (1.0 - self.momentum))
+        return (inputs - mean) / keras.ops.sqrt(variance + self.epsilon) * self.gamma + self.beta
 
 
 def train_classifier(images, labels, params, *, on_epoch=None):
@@ -69,16 +90,17 @@ def build_judge(classifier, images):
     (the real training images) the trace FEATURE_VARIANCE. So a Fréchet distance reads as a percentage of the real variance,
     and is not at the mercy of the scale that a training run happens to end with.
     """
-    activations = classifier.get_layer("features").output
-    raw = outputs_of(keras.Model(classifier.input, {"features": activations}))(images)["features"]
+    judge = _without_normalization(classifier)
+    activations = judge.get_layer("features").output
+    raw = outputs_of(keras.Model(judge.input, {"features": activations}))(images)["features"]
     variance = raw.var(axis=0, dtype=np.float64).sum()
     if not (np.isfinite(variance) and variance > 0):
         raise UserError("the judge's features are constant or not finite; lower judge.classifier.learning_rate")
     outputs = {
         "features": keras.layers.Rescaling(float(np.sqrt(FEATURE_VARIANCE / variance)), name="scaled_features")(activations),
-        "probabilities": keras.layers.Softmax(name="probabilities")(classifier.output),
+        "probabilities": keras.layers.Softmax(name="probabilities")(judge.output),
     }
-    return keras.Model(classifier.input, outputs, name="judge")
+    return keras.Model(judge.input, outputs, name="judge")
 
 
 def outputs_of(model):
@@ -139,11 +161,12 @@ def _epoch_function(classifier, count, params):
     batch, steps = params.batch_size, count // params.batch_size
     last_step = steps * params.epochs - 1
 
-    @tf.function
+    # an explicit loop, since autograph cannot convert a Python one on every version of Python
+    @tf.function(autograph=False)
     def epoch_loss(images, labels, epoch):
         order = tf.random.experimental.stateless_shuffle(tf.range(count), [params.seed, epoch])
-        total = 0.0
-        for index in tf.range(steps):
+
+        def body(index, total):
             step = epoch * steps + index
             chosen = order[index * batch : (index + 1) * batch]
             with tf.GradientTape() as tape:
@@ -151,9 +174,11 @@ def _epoch_function(classifier, count, params):
                 losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.gather(labels, chosen), logits)
                 loss = tf.reduce_mean(losses)
             gradients = tape.gradient(loss, classifier.trainable_variables)
-            optimizer.learning_rate.assign(params.learning_rate * _one_cycle(tf.cast(step, tf.float32) / max(last_step, 1)))
+            optimizer.learning_rate.assign(params.learning_rate * _one_cycle(tf.cast(step, tf.float32) * (1 / max(last_step, 1))))
             optimizer.apply_gradients(zip(gradients, classifier.trainable_variables, strict=True))
-            total += loss
+            return index + 1, total + loss
+
+        _, total = tf.while_loop(lambda index, _: index < steps, body, (tf.constant(0), tf.constant(0.0)))
         return total / steps
 
     return epoch_loss
@@ -161,8 +186,23 @@ def _epoch_function(classifier, count, params):
 
 def _one_cycle(progress):
     """The factor of the learning rate at `progress` in [0, 1]: up in a straight line, then down along half a cosine, to 0."""
-    falling = 0.5 * (1 + tf.cos(np.pi * (progress - _WARM_UP) / (1 - _WARM_UP)))
-    return tf.where(progress < _WARM_UP, progress / _WARM_UP, falling)
+    # factors, not divisors: TensorFlow may turn these into reciprocals, as this processor rounds them
+    falling = 0.5 * (1 + tf.cos((progress - _WARM_UP) * (np.pi / (1 - _WARM_UP))))
+    return tf.where(progress < _WARM_UP, progress * (1 / _WARM_UP), falling)
+
+
+def _without_normalization(classifier):
+    """The same function without the normalisation, which is folded into the weights and a bias of the layer before."""
+    plain = build_classifier(seed=0, normalized=False)
+    norm = classifier.get_layer("norm")
+    for layer in plain.layers:
+        if layer.name != "dense":
+            layer.set_weights(classifier.get_layer(layer.name).get_weights())
+    mean, variance, gamma, beta = (w.numpy() for w in (norm.moving_mean, norm.moving_variance, norm.gamma, norm.beta))
+    factor = gamma / np.sqrt(variance + np.float32(norm.epsilon))
+    (kernel,) = classifier.get_layer("dense").get_weights()
+    plain.get_layer("dense").set_weights([kernel * factor, beta - mean * factor])
+    return plain
 
 
 def _he_normal(seed, index):

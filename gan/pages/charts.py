@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 import re
 
 import markupsafe
@@ -81,19 +82,25 @@ def losses_png(history):
     return picture.getvalue()
 
 
-def training_curves(history):
-    """The two charts of training as SVG: losses, and the discriminator's accuracy."""
+def training_values(history, steps):
+    """What the lines of training show at `steps` int [k]: name of a column -> float64 [k]."""
+    places = _summary("", history["step"]).values
+    return {name: np.interp(steps, places, _summary("", history[name]).values) for name in ("g_loss", "d_loss", "d_accuracy")}
+
+
+def training_curves(history, marks):
+    """The two charts of training as SVG, with places for `marks` as in `draw`: losses, and the discriminator's accuracy."""
     steps = _summary("", history["step"]).values
     losses = [_summary("generator", history["g_loss"]), _summary("discriminator", history["d_loss"])]
     accuracy = [_summary("discriminator", history["d_accuracy"])]
     return [
-        draw("loss", steps, losses, title="Losses", log=min(series.low.min() for series in losses) > 0),
-        draw("accuracy", steps, accuracy, title="Discriminator accuracy, %", colors=SERIES_COLORS[1:]),
+        draw("loss", steps, losses, title="Losses", marks=marks, log=min(series.low.min() for series in losses) > 0),
+        draw("accuracy", steps, accuracy, title="Discriminator accuracy, %", marks=marks, colors=SERIES_COLORS[1:]),
     ]
 
 
-def quality_curves(trajectory, floor):
-    """Charts of quality over training as SVG, of those metrics that the trajectory has."""
+def quality_curves(trajectory, floor, marks):
+    """Charts of quality over training as SVG, with places for `marks` as in `draw`, of those metrics that the trajectory has."""
 
     def series(name):
         values, deviation = trajectory[name], trajectory.get(f"{name}_std", np.zeros_like(trajectory[name]))
@@ -104,17 +111,19 @@ def quality_curves(trajectory, floor):
         real = floor.get("test", {}).get("fid")
         lines = [series("fid")] + ([] if real is None else [Series("real digits", np.full_like(trajectory["step"], real))])
         positive = min(line.values.min() for line in lines) > 0
-        charts.append(draw("fid", trajectory["step"], lines, title="FID", log=positive))
+        charts.append(draw("fid", trajectory["step"], lines, title="FID", marks=marks, log=positive))
     percents = [series(n) for n in ("precision_percent", "recall_percent", "coverage_percent") if n in trajectory]
     if percents:
-        charts.append(draw("share", trajectory["step"], percents, title="Precision, recall and coverage, %"))
+        title = "Precision, recall and coverage, %"
+        charts.append(draw("share", trajectory["step"], percents, title=title, marks=marks))
     return charts
 
 
-def draw(name, steps, series, *, title, log=False, colors=SERIES_COLORS):
+def draw(name, steps, series, *, title, marks, log=False, colors=SERIES_COLORS):
     """A line chart over steps as an SVG element for a page whose style gives the colours; the same input gives the same bytes.
 
-    `name` keeps the identifiers of several charts in one page apart.
+    `name` keeps the identifiers of several charts in one page apart. Its attribute data-marks holds the places of the steps
+    `marks` in the chart: x of each, y of each on every line, and the top and bottom of the axes.
     """
     with _style(_STYLE | {"svg.hashsalt": name}):
         figure = Figure(figsize=(4.4, 2.9), layout="constrained")
@@ -139,8 +148,9 @@ def draw(name, steps, series, *, title, log=False, colors=SERIES_COLORS):
             figure.legend(loc="outside lower center", ncols=len(series))
         text = io.StringIO()
         FigureCanvasSVG(figure).print_svg(text, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+        places = _places(figure, axes, [(marks, np.interp(marks, steps, line.values)) for line in series])
     ends = "; ".join(f"{line.label} {line.values[0]:.4g} to {line.values[-1]:.4g}" for line in series)
-    return _for_page(text.getvalue(), name, f"{title}, steps {steps[0]:.0f} to {steps[-1]:.0f}: {ends}")
+    return _for_page(text.getvalue(), name, f"{title}, steps {steps[0]:.0f} to {steps[-1]:.0f}: {ends}", places)
 
 
 def _style(changes):
@@ -155,12 +165,25 @@ def _summary(label, values):
     return Series(label, *(np.array([reduce(run) for run in runs]) for reduce in (np.mean, np.min, np.max)))
 
 
-def _for_page(svg, name, description):
+def _places(figure, axes, lines):
+    """Where the points of `lines`, (x, y) float [k] each, lie in the figure's SVG file: in points, y downwards."""
+    height = figure.get_figheight() * 72
+
+    def flipped(pixels):
+        points = pixels * 72 / figure.dpi
+        return np.round(points[:, 0], 1), np.round(height - points[:, 1], 1)
+
+    found = [flipped(axes.transData.transform(np.column_stack(line))) for line in lines]
+    _, (bottom, top) = flipped(axes.transAxes.transform([(0, 0), (0, 1)]))
+    return {"x": found[0][0].tolist(), "y": [y.tolist() for _, y in found], "top": top, "bottom": bottom}
+
+
+def _for_page(svg, name, description, places):
     """An SVG file as an element of a page: no prologue, identifiers of its own, the page's colours and font, a description."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
     for stand_in, variable in _STAND_INS.items():
         svg = svg.replace(stand_in, variable)
     svg = re.sub(r"font-family: [^;]+; |<style.*?</style>", "", svg, flags=re.DOTALL)
-    label = markupsafe.escape(description)
-    return markupsafe.Markup(svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1))
+    label, marks = markupsafe.escape(description), markupsafe.escape(json.dumps(places, separators=(",", ":")))
+    return markupsafe.Markup(svg.replace("<svg ", f'<svg role="img" aria-label="{label}" data-marks="{marks}" ', 1))

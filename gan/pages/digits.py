@@ -6,15 +6,20 @@ from gan.errors import DataError, UserError
 from gan.generators import inputs_of
 from gan.images import tile, to_uint8
 
+MOST_DIGITS = 1000
+
 
 def draw_digits(generator, text, *, seed):
     """Draw the digits of `text` in a row: uint8 [28, 28 * len(text)]; a space stays black.
 
     `generator` has the inputs "latents" float32 [n, latent_dim] and "labels" int32 [n]. A digit's latents depend on `seed` and
-    its place alone. Raises UserError for any other character, and DataError for a generator that takes no labels.
+    its place alone. Raises UserError for any other character and for more than MOST_DIGITS, and DataError for a generator that
+    takes no labels.
     """
     if not text.strip(" ") or not set(text) <= set("0123456789 "):
         raise UserError(f"expected digits and spaces to draw, got {text!r}")
+    if len(text) > MOST_DIGITS:
+        raise UserError(f"expected at most {MOST_DIGITS} digits to draw, got {len(text)}")
     inputs = inputs_of(generator)
     if not inputs.conditional:
         raise DataError(

@@ -14,7 +14,7 @@ from PIL import Image
 
 from gan.errors import DataError
 
-_MAX_JSON_BYTES = 1_000_000  # ours have 2,000
+_MAX_JSON_BYTES = 4_000_000  # two networks of the explorer at their largest have 1,000,000
 _LONGEST_LINE = 10_000  # characters
 _LONGEST_NAME = 200  # characters of a metric's or a column's
 
@@ -117,6 +117,30 @@ def _lines(file):
         if line.isspace():
             raise ValueError("it has an empty line")
         yield line
+
+
+def read_explorer(folder, *, scale):
+    """What the gallery in `folder` holds for the explorer: {"left_out": why} or {"left_out": "", "data", "plane", "directions"}.
+
+    Pictures are `data:` URIs, enlarged by `scale` in the gallery. Raises DataError.
+    """
+    path = Path(folder) / "explorer.json"
+    data = _read_json(path)
+    if isinstance(data, dict) and isinstance(data.get("left_out"), str):
+        return {"left_out": data["left_out"], "data": None}
+    try:
+        count = len(data["directions"]["shares_percent"])
+        known = data["latent_dim"] > 0 and data["training"]["count"] > 0 and isinstance(data["text"], str)
+    except (TypeError, KeyError):
+        known = False
+    if not known:
+        raise DataError(f"{path}: not what the gallery writes; `dvc repro gallery` makes it")
+    return {
+        "left_out": "",
+        "data": data,
+        "plane": read_picture(path.with_name("plane.png"), scale=scale),
+        "directions": [read_picture(path.with_name(f"direction-{index + 1}.png"), scale=scale) for index in range(count)],
+    }
 
 
 def _read_json(path):

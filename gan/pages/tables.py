@@ -89,6 +89,33 @@ def quality_rows(metrics, floor):
     ]
 
 
+def evolution(steps, training, trajectory):
+    """What stands beside each snapshot, taken at `steps`.
+
+    `training` rows, a dict each with name and `texts`, have a text for each snapshot, of `training` values float64 [k]. `quality`
+    rows have one for each step in `measured`; `places` says which of these is nearest to each snapshot.
+    """
+    rows = [
+        {"name": name, "texts": [f"{value:.{digits}f}" for value in training[column]]}
+        for name, column, digits in (
+            ("Generator loss", "g_loss", 3),
+            ("Discriminator loss", "d_loss", 3),
+            ("Discriminator accuracy, %", "d_accuracy", 1),
+        )
+    ]
+    if not trajectory:
+        return {"training": rows, "quality": [], "measured": [], "places": []}
+    quality = []
+    measured = [int(step) for step in trajectory["step"]]
+    places = [min(range(len(measured)), key=lambda place: abs(measured[place] - step)) for step in steps]
+    for name in [name for name in trajectory if name != "step" and not name.endswith("_std")]:
+        deviations = trajectory.get(f"{name}_std", 0 * trajectory[name])
+        texts = [with_noise(*pair) for pair in zip(trajectory[name], deviations, strict=True)]
+        title = METRICS.get(name, (name.replace("_", " "),))[0]
+        quality.append({"name": title, "texts": texts})
+    return {"training": rows, "quality": quality, "measured": measured, "places": places}
+
+
 def with_noise(value, deviation):
     """`value ± deviation` to two digits of the deviation; four digits of the value alone where there is no deviation."""
     if deviation <= 0:

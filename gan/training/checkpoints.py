@@ -25,7 +25,7 @@ _KEPT = 2
 
 
 def run_key(params, pixels, labels, *, code_files):
-    """A hash of all that the result depends on: parameters, data, this project's code, libraries and the kind of machine.
+    """A hash of all that the result depends on: parameters, data, code, libraries and, where it rounds, the processor.
 
     params: TrainParams; pixels: uint8 [n, 28, 28, 1]; labels: uint8 [n] or None; code_files: path of every file of this project
     that training runs, by its name.
@@ -36,7 +36,7 @@ def run_key(params, pixels, labels, *, code_files):
         "labels": None if labels is None else hashlib.sha256(labels).hexdigest(),
         "code": {name: Path(path).read_text(encoding="utf-8") for name, path in code_files.items()},
         "libraries": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")},
-        "machine": [platform.system(), platform.machine(), cpu_model()],
+        "machine": [platform.system(), platform.machine(), "" if params.rounds_alike_everywhere else cpu_model()],
     }
     return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()[:32]
 

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from gan.images import CLASSES, HALF_RANGE, IMAGE_SHAPE
+from gan.products import with_alike_products
 from gan.training import threefry
 from gan.training.clusters import cluster, latent_bounds
 from gan.training.networks import build_discriminator, build_generator, logits_of
@@ -62,13 +63,16 @@ class Engine:
         self._labels = None if labels is None else tf.constant(labels.astype(np.int32))
         xla = params.compiler == "xla"
         parts = 1 if xla else min(params.threads, params.batch_size, SAMPLE_COUNT)
-        d_logits = logits_of(self.discriminator)
-        self.step = step_class(params, self.generator, d_logits, cluster_bounds=cluster_bounds, parts=parts)
+        networks = self.generator, logits_of(self.discriminator)
+        if xla:
+            networks = map(with_alike_products, networks)
+        self.step = step_class(params, *networks, cluster_bounds=cluster_bounds, parts=parts)
         self._train_block = tf.function(self._block, autograph=False)
         self._compiled_steps = tf.function(self._steps, autograph=False, jit_compile=xla)
         self._compiled_draw = tf.function(self._draw, autograph=False, jit_compile=True)
         self._sample = tf.function(self._draw_samples, autograph=False, jit_compile=xla)
-        self._sample_latents = tf.function(self._draw_sample_latents, autograph=False, jit_compile=True)()
+        # the zero is an argument: XLA works out beforehand what depends on constants alone, and rounds as this processor does
+        self._sample_latents = tf.function(self._draw_sample_latents, autograph=False, jit_compile=True)(tf.constant(0))
         self._sample_labels = tf.range(SAMPLE_COUNT) % CLASSES if params.conditional else None
 
     def initial_state(self):
@@ -151,9 +155,9 @@ class Engine:
     def _draw_samples(self, generator_weights):
         return self.step.generate(generator_weights, self._sample_latents, self._sample_labels)
 
-    def _draw_sample_latents(self):
+    def _draw_sample_latents(self, first_step):
         count = SAMPLE_COUNT * self.params.latent_dim
-        words, _ = threefry.bits(seed=self.params.seed, purpose=_SAMPLES, first_step=0, steps=1, count=count)
+        words, _ = threefry.bits(seed=self.params.seed, purpose=_SAMPLES, first_step=first_step, steps=1, count=count)
         return tf.reshape(threefry.to_normal(words), [SAMPLE_COUNT, self.params.latent_dim])
 
 

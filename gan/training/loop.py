@@ -98,9 +98,10 @@ def train(engine, run, *, save, checkpoint_every_seconds, stop_requested, on_log
         step = run.next_step - 1
         if step % params.log_every_steps == 0:
             run.snapshots[step] = to_uint8(engine.samples(run.state))
-            on_log(step, rows[-1])
         if step in keep:
             run.trajectory[step] = engine.generator_weights(run.state)
+        if step in run.snapshots:
+            on_log(step, rows[-1])
         run.seconds = time.monotonic() - started
         stop = stop_requested()
         if run.next_step < params.steps and (stop or time.monotonic() - saved >= checkpoint_every_seconds):

@@ -58,11 +58,25 @@ class TrainParams(Section):
     # fixed, so that no result depends on how many cores a machine has; in a "graph" each computes a part of every batch, so that
     # their number changes the bytes
     threads: int = Field(ge=1, le=256)
+    # the newest that kernels may use (`gan.runtime.INSTRUCTIONS`), so that a processor with more gives the same bytes
+    instructions: Literal["avx2", "avx512", "avx512_bf16", "native"]
+    device: str = Field(min_length=1)  # "cpu", or a GPU by the name that TensorFlow gives it
 
     @property
     def threads_an_operation(self):
         """How many of the threads one operation uses: all in a program of XLA's; in a graph each has its own part of a batch."""
         return self.threads if self.compiler == "xla" else 1
+
+    @property
+    def rounds_alike_everywhere(self):
+        """Whether every x86-64 processor with AVX2 gives the same bytes; TensorFlow's own kernels heed its caches as well."""
+        return (self.network, self.compiler, self.compute_precision, self.instructions, self.device) == (
+            "dense",
+            "xla",
+            "float32",
+            "avx2",
+            "cpu",
+        )
 
     @model_validator(mode="after")
     def _combinations_make_sense(self):

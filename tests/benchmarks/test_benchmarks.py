@@ -1,5 +1,6 @@
 """The arithmetic of the benchmarks: FLOP count, statistics and tables; nothing is trained or timed here."""
 
+import dataclasses
 import math
 import os
 import subprocess
@@ -37,6 +38,9 @@ def test_report_relates_everything_to_the_engine_and_the_peak():
     assert "| np | 5.0 (4.5-6.0) | 0.20 | 10% | 0.50 GB | 3.2 s |" in text
     assert "| us | 25.0 (20.0-30.0) | 1.00 | 50% | 0.50 GB | 3.2 s |" in text
     assert text.index("| np |") < text.index("| us |")
+    kept = dataclasses.replace(results[1], restart_seconds=0.5)
+    text = train_speed.report([results[0], kept], products, rounds=3, seconds=1)
+    assert "| 0.50 GB | 3.2 s (0.5 s with its kernels compiled) |" in text
 
 
 def test_largest_differences_are_relative_for_losses_and_absolute_for_accuracies():
@@ -119,11 +123,13 @@ def test_engine_bytes_compares_digests_and_speeds_round_by_round():
 def test_real_process_speaks_the_protocol(tmp_path):
     images = tmp_path / "images"
     images.write_bytes(bytes(16) + os.urandom(400 * 784))
-    child = train_speed.Child(train_speed.PEERS["numpy"], sys.executable, images)
+    child = train_speed.Child(train_speed.PEERS["numpy"], sys.executable, images, tmp_path)
     try:
         assert child.start_seconds > 0
         assert child.ask("run", seconds=0.05, steps_a_look=1)["steps"] > 0
         assert child.result("numpy", [1.0]).peak_bytes > 10**7
+        child.restart()
+        assert child.result("numpy", [1.0]).restart_seconds > 0
     finally:
         child.end()
 

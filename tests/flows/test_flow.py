@@ -1,5 +1,6 @@
 """Runs of the flow on a real Prefect server, with real git and DVC: states, parameters, retries, failures, artifacts."""
 
+import base64
 import json
 import os
 import subprocess
@@ -53,12 +54,12 @@ def test_one_task_a_stage_in_the_order_of_dvc_yaml_with_its_output_in_the_log(tm
     assert "> python toy.py train" in log
     shown = runs.artifacts(found)
     assert set(shown) >= {"gallery", "metrics", "loss-curves", "report", "parameters", "progress"}
+    assert shown["newest-samples"]["data"] == "data:image/png;base64," + base64.b64encode(b"samples of step 3").decode()
     assert shown["gallery"]["data"].startswith("data:image/png;base64,")
-    assert {row["metric"]: row["value"] for row in json.loads(shown["metrics"]["data"])} == {
-        "fid": 10.0,
-        "fid_std": 0.5,
-        "nested.steps": 3,
-    }
+    assert json.loads(shown["metrics"]["data"]) == [
+        {"metric": "fid", "value": 10.0, "noise": 0.5, "previous": None, "change": "", "beyond noise": "–"},
+        {"metric": "nested.steps", "value": 3, "noise": None, "previous": None, "change": "", "beyond noise": "–"},
+    ]
     assert "data/report/index.html" in shown["report"]["data"]
     # the commit is the user's
     assert project.git("log", "--oneline").count("\n") == 0

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -26,10 +27,10 @@ def runs():
     return Runs(server_url())
 
 
-def start_training(project, *arguments, group=False):
-    """Start a slow run, in a process group of its own if asked, and return it once its training is under way."""
+def start_training(project, *arguments, seconds=100, group=False):
+    """Start a slow run, in a process group of its own if asked; return it once its training is under way, within `seconds`."""
     flow = project.start(*SLOW, *arguments, group=group)
-    wait_for(lambda: "step 3/600" in project.log() or flow.poll() is not None, 100, "training")
+    wait_for(lambda: "step 3/600" in project.log() or flow.poll() is not None, seconds, "training")
     assert flow.poll() is None, project.log()
     return flow
 
@@ -109,7 +110,7 @@ def embedded_servers(project):
 
 def test_a_killed_flow_takes_its_embedded_server_along(project):
     del project.environment["PREFECT_API_URL"]
-    flow = start_training(project)
+    flow = start_training(project, seconds=150)
     assert len(embedded_servers(project)) == 1
     flow.kill()
     flow.wait()
@@ -199,21 +200,26 @@ def test_a_second_run_waits_or_is_skipped(project, runs):
 
 
 def test_a_persons_repro_is_waited_for_or_the_run_skipped(project):
-    import subprocess
-
-    project.set("steps: 3", "steps: 600")
-    project.set("delay_seconds: 0.0", "delay_seconds: 0.02")
+    project.set("steps: 3", "steps: 4")
+    hold = project.control / "hold-train"
+    hold.touch()
     person = subprocess.Popen(
         ["dvc", "repro"], cwd=project.root, env=project.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    wait_for(lambda: (project.root / ".dvc/tmp/rwlock").exists() and "toy.py train" in " ".join(project.processes()), 30, "repro")
-    skipped = project.pipeline("--set", "flow.overlap=skip", "--isolated")
-    assert skipped.stdout.startswith("Skipped: skipped: dvc repro (PID ")
-    done = project.pipeline()
-    assert "waiting: dvc repro (PID" in done.stderr
-    assert done.stdout.strip() == "Cached: nothing changed"
-    output, _ = person.communicate(timeout=30)
+    try:
+        wait_for(
+            lambda: (project.root / ".dvc/tmp/rwlock").exists() and "toy.py train" in " ".join(project.processes()), 60, "repro"
+        )
+        skipped = project.pipeline("--set", "flow.overlap=skip", "--isolated")
+        assert skipped.stdout.startswith("Skipped: skipped: dvc repro (PID ")
+        flow = project.start()
+        wait_for(lambda: "waiting: dvc repro (PID" in project.log(), 60, "waiting")
+    finally:
+        hold.unlink()
+        output, _ = person.communicate(timeout=60)
     assert person.returncode == 0, output
+    assert flow.wait(60) == 0
+    assert "Cached: nothing changed" in project.log().splitlines()
 
 
 def test_the_server_dying_in_the_middle_loses_nothing(tmp_path):
@@ -246,8 +252,6 @@ def test_an_idle_dvc_process_ends_with_its_flow(tmp_path):
         print("up", flush=True)
         time.sleep(60)
     """
-    import subprocess
-
     flow = subprocess.Popen(
         [sys.executable, "-c", script], cwd=project.root, env=project.environment, stdout=subprocess.PIPE, text=True
     )

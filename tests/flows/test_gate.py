@@ -4,12 +4,20 @@ import json
 
 import pytest
 
-from flows.gate import verdict_on
+from flows.gate import out_digest, verdict_on
 from flows.settings import GateSettings
 from gan.errors import DataError
 
 GATE = GateSettings(
-    artifact="generator", metrics_file="m.json", metric="fid", noise="fid_std", seed_spread=0.0, direction="lower", margin=2.0
+    artifact="generator",
+    metrics_file="m.json",
+    metric="fid",
+    noise="fid_std",
+    seed_spread=0.0,
+    ruler="judge.keras",
+    ruler_spread=0.03,
+    direction="lower",
+    margin=2.0,
 )
 
 
@@ -35,6 +43,21 @@ def test_the_gate_knows_that_seeds_differ(last_fid, mark):
     verdict = verdict_on(metrics(10.0, 0.3), gate_of_seeds, last_content=last, last_tag="generator@v1.0.0")
     assert verdict.mark == mark
     assert "10 ± 0.5, generator@v1.0.0 has " in verdict.message
+
+
+# 3 % of 10 and a noise of 0.4 make 0.5, as does the last one's; twice the difference's noise is 1.414 in place of 1.131
+@pytest.mark.parametrize("same_ruler, mark", [(True, "worse"), (False, "accepted")])
+def test_the_gate_knows_that_judges_differ(same_ruler, mark):
+    last = metrics(8.7, (0.5**2 - (0.03 * 8.7) ** 2) ** 0.5)
+    verdict = verdict_on(metrics(10.0, 0.4), GATE, last_content=last, last_tag="generator@v1.0.0", same_ruler=same_ruler)
+    assert verdict.mark == mark
+    assert ("measured by another judge" in verdict.message) is not same_ruler
+
+
+def test_the_ruler_is_known_by_its_bytes():
+    lock = b"stages:\n  judge:\n    outs:\n    - path: a/judge.keras\n      md5: abc\n    - path: b\n      md5: def\n"
+    assert out_digest(lock, "a/judge.keras") == "abc"
+    assert out_digest(lock, "elsewhere") is out_digest(None, "a/judge.keras") is out_digest(lock, None) is None
 
 
 def test_the_gate_refuses_metrics_that_are_not_there():

@@ -1,9 +1,12 @@
 """Isolated runs and the versions that they record: exact commits, bytes given back, pushes, pruning."""
 
+import base64
 import datetime
+import io
 import json
 
 import pytest
+from PIL import Image
 
 from flows.versions import Version, tag_name
 from tests.helpers.toy_project import Project, Runs, make_project, run_id, server_url
@@ -67,6 +70,22 @@ def test_versions_are_given_back_compared_shown_and_pruned(project):
     assert [item["gate"] for item in (newest, middle, oldest)] == ["worse", "worse", "accepted"]
     assert [item["accepted_as"] for item in (newest, middle, oldest)] == [None, None, "generator@v1.0.0"]
 
+    shown = [Runs(server_url()).artifacts(item["flow_run"]) for item in (newest, middle, oldest)]
+    tables = [{row["metric"]: row for row in json.loads(one["metrics"]["data"])} for one in shown]
+    assert [(table["fid"]["change"], table["fid"]["beyond noise"]) for table in tables] == [
+        ("+0.5", "no"),
+        ("+5", "yes"),
+        ("", "–"),
+    ]
+    assert tables[0]["fid"] | {"value": 15.5, "noise": 0.5, "previous": 15.0} == tables[0]["fid"]
+    assert tables[0]["nested.steps"]["beyond noise"] == "–"
+    assert f"beside {middle['tag']}; beyond noise: by more than 2 standard" in shown[0]["metrics"]["description"]
+    # each toy picture is one gray, the number of steps: the previous one's, this one's, and the difference
+    with Image.open(io.BytesIO(base64.b64decode(shown[0]["beside-previous"]["data"].partition(",")[2]))) as sheet:
+        grays = [sheet.getpixel((x, 10)) for x in range(10, sheet.width, sheet.width // 3)]
+    assert grays == [(5, 5, 5), (6, 6, 6), (1, 1, 1)]
+    assert "beside-previous" not in shown[2]
+
     def restore(tag):
         project.git("checkout", "--quiet", tag)
         project.run("dvc", "checkout", "--force")
@@ -81,7 +100,9 @@ def test_versions_are_given_back_compared_shown_and_pruned(project):
     assert difference["data/evaluation/metrics.json"]["fid"] == {"old": 10.0, "new": 15.5, "diff": 5.5}
 
     compared = versions(project, "compare", oldest["tag"], newest["tag"])
-    assert "+5.5" in compared and "+  steps: 6  # updates" in compared
+    assert "+5.5" in compared and "  train.steps: 4 -> 6" in compared
+    assert compared.splitlines()[1].split()[-2:] == ["+5.50", "yes"]  # two noises of 0.5 and a margin of 2 explain 1.41
+    assert "worse by 5.50, more than the 1.41 that noise explains" in compared
     shown = versions(project, "show", "generator@v1.0.0")
     assert oldest["tag"] in shown and "nested.steps  4" in shown
     table = versions(project, "list").splitlines()

@@ -66,6 +66,9 @@ def train():
             sys.exit("toy: the loss is not finite")
         step += 1
         time.sleep(section["delay_seconds"])
+        while (CONTROL / "hold-train").exists():
+            time.sleep(0.02)
+        write(scratch.parent / "live/newest/samples.png", f"samples of step {step}")
         print(f"step {step}/{section['steps']}", flush=True)
     history = "step,g_loss,d_loss\\n" + "".join(f"{i},{4 + 1 / i},{1 / i}\\n" for i in range(1, step + 1))
     write("data/model/history.csv", history)
@@ -169,6 +172,8 @@ flow:
     metric: fid
     noise: fid_std
     seed_spread: 0.0
+    ruler: null
+    ruler_spread: 0.0
     direction: lower
     margin: 2.0
   pictures: [data/gallery/final.png, data/gallery/img-*.png]

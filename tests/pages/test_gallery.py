@@ -47,8 +47,21 @@ def make_conditional_generator(keras, *, labels_first):
     return keras.Model([labels, latents] if labels_first else [latents, labels], keras.layers.Reshape((28, 28, 1))(x))
 
 
-def make_workplace(folder, generator, *, steps=STEPS, **changes):
-    (folder / "data/model").mkdir(parents=True)
+def make_judge(keras):
+    images = keras.Input((28, 28, 1))
+    x = keras.layers.Dense(10, activation="softmax", kernel_initializer=keras.initializers.GlorotUniform(2))(
+        keras.layers.Flatten()(images)
+    )
+    return keras.Model(images, {"probabilities": x})
+
+
+def make_workplace(folder, keras, generator, *, steps=STEPS, **changes):
+    (folder / "data/judge").mkdir(parents=True)
+    make_judge(keras).save(folder / "data/judge/judge.keras")
+    np.savez(folder / "data/judge/reference.npz", copy_thresholds=np.full(10, 30, np.float32))
+    (folder / "data/normalized").mkdir()
+    np.save(folder / "data/normalized/train_images.npy", to_unit_range(snapshots(2).reshape(-1, 28, 28, 1)))
+    (folder / "data/model").mkdir()
     np.savez(folder / "data/model/snapshots.npz", steps=np.array(steps), images=snapshots(len(steps)))
     generator.save(folder / "data/model/generator.keras")
     yaml = YAML()
@@ -71,11 +84,16 @@ def test_a_grid_has_every_pixel_as_a_square():
 
 def test_the_stage_writes_every_picture_with_the_right_pixels_twice_the_same(tensorflow, tmp_path, monkeypatch):
     generator = make_generator(tensorflow.keras)
-    monkeypatch.chdir(make_workplace(tmp_path, generator, scale=2, final_rows=3, final_columns=5, final_scale=1))
+    monkeypatch.chdir(
+        make_workplace(tmp_path, tensorflow.keras, generator, scale=2, final_rows=3, final_columns=5, final_scale=1)
+    )
     stage.main()
     folder = tmp_path / "data/gallery"
     first = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert sorted(first) == ["evolution.png", "final.png", "img-0.png", "img-50.png", "img-5000.png"]
+    pictures_of_run = ["evolution.png", "final.png", "img-0.png", "img-50.png", "img-5000.png"]
+    of_explorer = ["direction-1.png", "direction-2.png", "direction-3.png", "explorer.json", "plane.png"]
+    assert sorted(first) == sorted(pictures_of_run + of_explorer)
+    assert pixels_of(folder / "plane.png").shape == (9 * 28 * 2, 9 * 28 * 2)
     for step, images in zip(STEPS, snapshots(), strict=True):
         pixels = pixels_of(folder / f"img-{step}.png")
         assert pixels.shape == (224, 224)
@@ -213,7 +231,7 @@ def test_a_damaged_generator(tensorflow, tmp_path, damage):
 
 @pytest.mark.slow
 def test_a_whole_run_is_drawn_quickly_and_the_same_by_another_process(tensorflow, tmp_path):
-    make_workplace(tmp_path, make_generator(tensorflow.keras, latent_dim=100), steps=range(0, 5001, 50))
+    make_workplace(tmp_path, tensorflow.keras, make_generator(tensorflow.keras, latent_dim=100), steps=range(0, 5001, 50))
     contents = []
     for _ in range(2):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -223,14 +241,14 @@ def test_a_whole_run_is_drawn_quickly_and_the_same_by_another_process(tensorflow
         seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         assert (done.returncode, done.stderr) == (0, "")
         contents.append({path.name: path.read_bytes() for path in (tmp_path / "data/gallery").iterdir()})
-    assert len(contents[0]) == 103
+    assert len(contents[0]) == 110
     assert contents[0] == contents[1]
     assert seconds < 15  # of the processors: about 5 on an idle machine
 
 
 @pytest.mark.slow
 def test_a_damaged_input_ends_the_command_in_one_line_and_keeps_the_old_gallery(tensorflow, tmp_path):
-    make_workplace(tmp_path, make_generator(tensorflow.keras))
+    make_workplace(tmp_path, tensorflow.keras, make_generator(tensorflow.keras))
     (tmp_path / "data/gallery").mkdir()
     (tmp_path / "data/gallery/final.png").write_text("old")
     (tmp_path / "data/model/snapshots.npz").write_bytes(b"PK\x03\x04")

@@ -72,6 +72,7 @@ def run(tmp_path, monkeypatch):
     for step in STEPS:
         pictures.write_png(data / f"gallery/img-{step}.png", pictures.grid(grays, columns=4, scale=3))
     pictures.write_png(data / "gallery/final.png", pictures.grid(grays, columns=8, scale=3))
+    write_json(data / "gallery/explorer.json", {"left_out": "it has 9 weights too many"})
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -121,6 +122,15 @@ def make_page():
     return (stage.OUT / "index.html").read_text()
 
 
+def code_of(page):
+    """The page's scripts that run; others are data."""
+    return [e["text"] for e in page.all("script") if "type" not in e["attributes"]]
+
+
+def data_of(page, name):
+    return next(json.loads(e["text"]) for e in page.all("script") if e["attributes"].get("id") == name)
+
+
 def error_of(call, *arguments, **options):
     with pytest.raises((DataError, ParamsError)) as caught:
         call(*arguments, **options)
@@ -136,7 +146,8 @@ def test_the_page_loads_nothing(run):
     assert len(targets) > len(STEPS)
     assert [target for target in targets if not target.startswith(("data:", "#"))] == []
     assert not re.search(r"@import|url\((?!#)", text)
-    assert page.texts("script") and not re.search(r"\b(fetch|XMLHttpRequest|import|eval)\b", page.texts("script")[0])
+    scripts = code_of(page)
+    assert len(scripts) == 3 and not any(re.search(r"\b(fetch|XMLHttpRequest|import|eval|Function)\b", text) for text in scripts)
     policy = next(e["attributes"] for e in page.all("meta") if "http-equiv" in e["attributes"])
     assert policy["http-equiv"] == "Content-Security-Policy" and policy["content"].startswith(
         "default-src 'none'; img-src data:;"
@@ -178,6 +189,78 @@ def test_curves_have_a_description_and_the_colours_of_the_page(run):
     for curve in re.findall("<svg.*?</svg>", text, re.DOTALL):
         assert set(re.findall(r"#[0-9a-f]{6}\b", curve)) == set()
         assert "var(--ink)" in curve
+
+
+def test_the_marks_on_a_curve_lie_on_its_line(run):
+    """Both charts of training have the same steps, so a line through two points of the drawn curve gives the third."""
+    curves = Page(make_page()).all("svg")
+    loss, accuracy = (json.loads(curve["attributes"]["data-marks"]) for curve in curves[:2])
+    assert len(loss["x"]) == len(STEPS) and [len(y) for y in loss["y"]] == [3, 3]
+    assert loss["x"][1] - loss["x"][0] == pytest.approx(loss["x"][2] - loss["x"][1], abs=0.2)
+    # the accuracy is 90 + step / 100, on a linear axis: y falls as it rises, evenly
+    (heights,) = accuracy["y"]
+    assert heights[0] > heights[1] > heights[2]
+    assert heights[0] - heights[1] == pytest.approx(heights[1] - heights[2], abs=0.2)
+    assert accuracy["top"] <= heights[2] and heights[0] <= accuracy["bottom"]
+    lines = r'id="accuracy-line2d_\d+">\s*<path d="M (\S+) (\S+) [^"]*L (\S+) (\S+) *\s*" clip-path[^>]*var\(--second\)'
+    path = re.search(lines, make_page())
+    assert [float(text) for text in path.groups()] == pytest.approx(
+        [accuracy["x"][0], heights[0], accuracy["x"][2], heights[2]], abs=0.1
+    )
+
+
+def test_the_values_beside_a_snapshot_are_those_of_its_step_and_of_the_nearest_measurement(run):
+    write_csv(run / "data/evaluation/trajectory.csv", ["step", "fid", "fid_std", "new_one"], [[40, 90, 1.5, 7], [95, 30, 0.5, 8]])
+    page = Page(make_page())
+    data = data_of(page, "evolution-data")
+    assert data["training"][0] == {"name": "Generator loss", "texts": ["1.000", "1.050", "1.100"]}
+    assert data["training"][2]["texts"] == ["90.0", "90.5", "91.0"]
+    assert data["quality"] == [
+        {"name": "FID", "texts": ["90.0 ± 1.5", "30.00 ± 0.50"]},
+        {"name": "new one", "texts": ["7", "8"]},
+    ]
+    assert (data["measured"], data["places"]) == ([40, 95], [0, 0, 1])
+    assert [e["text"] for e in page.all("dd") if "data-quality" in e["attributes"]] == ["30.00 ± 0.50", "8"]
+
+
+def explored(folder):
+    """Put into the gallery what an explorer needs, as far as the report looks at it."""
+    data = {
+        "latent_dim": 4,
+        "seed": 1,
+        "text": "</script>2026",
+        "plane_columns": 2,
+        "bytes": "",
+        "training": {"count": 3, "of": 9},
+    }
+    data["training"]["found_percent"] = 50
+    data["directions"] = {"reach": 4.0, "samples": 10, "shares_percent": [60.0, 20.0]}
+    write_json(folder / "explorer.json", data)
+    for name in ("plane", "direction-1", "direction-2"):
+        pictures.write_png(folder / f"{name}.png", np.zeros((84, 84), np.uint8))
+    return data
+
+
+def test_an_explorer_is_embedded_with_its_pictures(run):
+    data = explored(run / "data/gallery")
+    page = Page(make_page())
+    assert data_of(page, "explorer-data") == data
+    assert len(code_of(page)) == 3
+    described = [e["attributes"]["alt"] for e in page.all("img")]
+    assert [alt for alt in described if "direction" in alt] == [f"Three samples along direction {n}" for n in (1, 2)]
+
+
+def test_an_explorer_that_was_left_out_says_why(run):
+    page = Page(make_page())
+    assert any("it has 9 weights too many" in text for text in page.texts("p"))
+    assert not any(e["attributes"].get("id") in ("explorer", "explorer-data") for e in page.elements)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"latent_dim": 3}', '{"left_out": 3}'])
+def test_a_damaged_explorer(run, text):
+    path = stage.GALLERY / "explorer.json"
+    path.write_text(text)
+    assert error_of(stage.main).startswith(f"{path}: ")
 
 
 def test_headings_are_nested_in_order(run):
@@ -316,7 +399,7 @@ def test_hostile_text_stays_text(run):
     write_json(run / "data/judge/floor.json", {evil: {"fid": 1.0}})
     clean = Page(make_page())
     assert clean.texts("title") == clean.texts("h1") == [evil]
-    assert len(clean.all("script")) == 1
+    assert [script["attributes"].get("type") for script in clean.all("script")] == ["application/json", None, None, None]
     assert all(picture["attributes"]["src"].startswith("data:") for picture in clean.all("img"))
     assert not any(name.startswith("on") for e in clean.elements for name in e["attributes"])
     cells = [cell for table in clean.tables for row in table for cell in row]

@@ -106,6 +106,7 @@ class Worker:
             "PYTHONFAULTHANDLER": "1",
             "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
             "DVC_NO_ANALYTICS": "1",
+            "DVC_SITE_CACHE_DIR": str(self._sandbox / "home"),
             "GIT_CONFIG_NOSYSTEM": "1",
             "no_proxy": "*",
         }

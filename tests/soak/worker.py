@@ -18,7 +18,11 @@ import warnings
 from pathlib import Path
 
 from gan.errors import UserError
-from tests.soak.case import AcceptedWrongly, Fault, RefusedWrongly
+from gan.kernels import pin_numpy
+
+pin_numpy()  # here, since what follows imports NumPy
+
+from tests.soak.case import AcceptedWrongly, Fault, RefusedWrongly  # noqa: E402
 
 ADDRESS_SPACE_BYTES = 8 << 30  # far beyond the limit on memory: one huge allocation fails in the same way on every machine
 FILE_BYTES = 1 << 30

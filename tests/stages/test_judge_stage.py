@@ -46,13 +46,14 @@ def test_a_second_run_gives_the_same_bytes(judged, tmp_path, tensorflow):
 def test_real_digits_rank_above_what_was_done_to_them(judged, tensorflow):
     from scipy.ndimage import gaussian_filter
 
-    from gan.judge.classifier import describing
-    from gan.judge.metrics import Reference, measure
+    from gan.judge.classifier import outputs_of
+    from gan.judge.metrics import measure
+    from gan.judge.reference import Reference
     from gan.keras_files import load_model
 
     training, _, images, labels = small_digits()
     reference = Reference.load(judged[0] / "data/judge/reference.npz")
-    describe = describing(load_model(judged[0] / "data/judge/judge.keras"))
+    describe = outputs_of(load_model(judged[0] / "data/judge/judge.keras"))
     random = np.random.default_rng(0)
 
     def metrics(sample):

@@ -305,10 +305,10 @@ def test_convolutions_under_xla_need_a_gpu():
     dense = YAML(typ="safe").load(ROOT / "sets/lecture.yaml")["train"]
     conv = TrainParams(**{**dense, "network": "conv", "generator_units": [4, 4], "discriminator_units": [4, 4, 4]})
     with pytest.raises(UserError, match="set train.compiler to graph"):
-        refuse_slow_convolutions(conv, [])
-    refuse_slow_convolutions(conv, ["a GPU"])
-    refuse_slow_convolutions(TrainParams(**dense), [])
-    refuse_slow_convolutions(conv.model_copy(update={"compiler": "graph"}), [])
+        refuse_slow_convolutions(conv)
+    refuse_slow_convolutions(conv.model_copy(update={"device": "a GPU"}))
+    refuse_slow_convolutions(TrainParams(**dense))
+    refuse_slow_convolutions(conv.model_copy(update={"compiler": "graph"}))
 
 
 def test_conditional_training_without_labels_ends_in_one_line(tmp_path):

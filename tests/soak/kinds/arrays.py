@@ -336,6 +336,18 @@ def run_reference(case, folder):
         raise AcceptedWrongly(f"metrics that are not finite: {metrics}")
 
 
+def run_thresholds(case, folder):
+    """`data/judge/reference.npz` as the gallery's explorer reads it."""
+    from gan.pages.explorer import read_copy_thresholds
+
+    members = {name: _saved(good_reference(name)) for name in REFERENCE if name not in case["leave out"]}
+    write_npz(folder / "reference.npz", members | case["change"], case["wrap"])
+    right = not case["change"] and not case["leave out"] and case["wrap"] == {"edits": [], "method": 0, "whole": None}
+    found = _refusing(right, lambda: read_copy_thresholds(folder / "reference.npz"))
+    if found.shape != (10,) or found.dtype.kind != "f" or not np.isfinite(found).all():
+        raise AcceptedWrongly(f"{found.dtype} {found}")
+
+
 checkpoint = st.fixed_dictionaries(
     {
         "change": st.dictionaries(st.sampled_from(["next_step", "seconds", "history", "x"]), member, max_size=1),
@@ -373,6 +385,12 @@ def run_scratch(case, folder):
         raise AcceptedWrongly(f"logged {logged}")
 
 
+def _warm_up_keras():
+    import gan.pages.explorer  # noqa: F401
+
+    _bomb()
+
+
 def _warm_up():
     import matplotlib.pyplot  # noqa: F401
 
@@ -389,5 +407,6 @@ KINDS = {
     "labels": Kind(labels, run_labels, _warm_up, share=1),
     "snapshots": Kind(snapshots, run_snapshots, _warm_up, share=2),
     "references": Kind(reference, run_reference, _warm_up, share=2),
+    "copy thresholds": Kind(reference, run_thresholds, _warm_up_keras, group="keras", share=1),
     "checkpoints": Kind(checkpoint, run_scratch, _warm_up, share=2),
 }

@@ -1,0 +1,117 @@
+"""What two commands show of two runs: `gan versions compare` and `gan report-change`."""
+
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows import metrics, revisions
+from flows.metrics import ComparedMetric
+from flows.request import Parameters
+from flows.revisions import Revision
+from flows.settings import GateSettings
+from gan.errors import DataError
+from gan.pages import change
+
+GENERATOR = "data/model/generator.keras"
+HISTORY = "data/model/history.csv"
+TRAJECTORY = "data/evaluation/trajectory.csv"
+
+
+@dataclass(frozen=True)
+class TwoRuns:
+    """Two revisions, and how their numbers differ."""
+
+    old: Revision
+    new: Revision
+    gate: GateSettings  # the working tree's: today's rule, for runs of any age
+    metrics: list[ComparedMetric]
+    parameters: list[tuple[str, str, str]]  # dotted name, old, new
+
+    def verdict(self, *, shown):
+        """One or two sentences on the gate's metric, named as `shown`."""
+        return change.verdict(self.metrics, metric=self.gate.metric, direction=self.gate.direction, shown=shown)
+
+    def warnings(self):
+        """A line for each run whose results were made with other parameters than it has."""
+        lines = []
+        for run in (self.old, self.new):
+            if names := run.stale_params():
+                shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+                lines.append(f"The results of {run} were made with other values of {shown}: run `dvc repro`, then commit.")
+        return lines
+
+
+def find_both(repository, old, new):
+    """The TwoRuns that the names `old` and `new` mean; raises UserError in one line."""
+    old, new = revisions.find(repository, old), revisions.find(repository, new)
+    gate = Parameters.in_tree(repository).settings.gate
+    return TwoRuns(
+        old=old,
+        new=new,
+        gate=gate,
+        metrics=metrics.compare(new.metrics(), old.metrics(), gate),
+        parameters=change.parameter_changes(old.params(), new.params()),
+    )
+
+
+def draw(two, *, seed, missing):
+    """The `gan.pages.compare_pictures.BothDrawn` of the two generators, or None.
+
+    A line for each generator that is not here goes to the list `missing`. Raises DataError for a damaged one.
+    """
+    with _fetched(two, GENERATOR, missing) as files:
+        if len(files) < 2:
+            return None
+        from gan.runtime import start_tensorflow
+
+        start_tensorflow(1)
+        from gan.keras_files import load_model
+        from gan.pages.compare_pictures import draw_both
+
+        generators = [_read(load_model, *files[name], GENERATOR) for name in ("old", "new")]
+    return draw_both(*generators, seed=seed)
+
+
+def overlay(two, *, missing):
+    """The `gan.pages.compare_charts.Overlay`s of what the two runs recorded.
+
+    A line for each file that is not here goes to the list `missing`. Raises DataError for a damaged one.
+    """
+    from gan.pages.compare_charts import overlays
+    from gan.pages.inputs import read_table
+
+    def table(file):
+        return read_table(file, columns=["step"])
+
+    tables = []
+    for path in (HISTORY, TRAJECTORY):
+        with _fetched(two, path, missing) as files:
+            tables.append({name: _read(table, *found, path) for name, found in files.items()})
+    return overlays(*tables)
+
+
+def described(run):
+    """What a Revision is, in a few words."""
+    return "edits included" if run.commit is None else f"commit {run.commit[:12]}"
+
+
+@contextmanager
+def _fetched(two, path, missing):
+    """Yield "old" and "new" -> (Revision, file), of those that have the file `path` that DVC keeps."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = {}
+        for name, run in (("old", two.old), ("new", two.new)):
+            try:
+                files[name] = run, run.fetch(path, Path(folder) / name)
+            except DataError as error:
+                missing.append(str(error))
+        yield files
+
+
+def _read(read, run, file, path):
+    """`read(file)`; an error names the file of the run and not its copy."""
+    try:
+        return read(file)
+    except DataError as error:
+        raise DataError(str(error).replace(str(file), f"{path} of {run}")) from None

@@ -1,0 +1,41 @@
+"""Dense layers that round alike on every processor, for networks compiled by XLA as `gan.runtime` has it set up."""
+
+import keras
+import tensorflow as tf
+
+_TANH_IS_ONE = 20.0
+
+
+@tf.custom_gradient
+def product(a, b):
+    """The matrix product of a float32 [m, k] and b float32 [k, n], whose gradients are such products again, of transposed copies.
+
+    XLA leaves the product of two plain matrices to a library that rounds alike on every processor. One whose first factor is read
+    across its rows, as in TensorFlow's own gradient, it gives to Eigen, which cuts it by the sizes of the processor's caches.
+    """
+
+    def gradients(upstream):
+        return product(upstream, tf.transpose(b)), product(tf.transpose(a), upstream)
+
+    return tf.matmul(a, b), gradients
+
+
+def with_alike_products(model):
+    """A copy of a Keras model with `product` in its dense layers; it has the model's weights and order of weights."""
+
+    def copy(layer):
+        layer_class = _Dense if type(layer) is keras.layers.Dense else type(layer)
+        return layer_class.from_config(layer.get_config())
+
+    copied = keras.models.clone_model(model, clone_function=copy)
+    copied.set_weights(model.get_weights())
+    return copied
+
+
+class _Dense(keras.layers.Dense):
+    def call(self, inputs, training=None):
+        sums = product(inputs, tf.convert_to_tensor(self.kernel)) + self.bias
+        if self.activation is keras.activations.tanh:
+            # no value changes, since tanh is 1 from 10 on; it keeps tanh from the products' library, where its rounding varies
+            sums = tf.where(tf.abs(sums) < _TANH_IS_ONE, sums, _TANH_IS_ONE * tf.sign(sums))
+        return self.activation(sums)

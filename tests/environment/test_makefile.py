@@ -1,0 +1,143 @@
+"""The Makefile's choice of a Python, and its refusals."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+MAKE = shutil.which("make")
+AN_HOUR_AGO = time.time() - 3600
+
+
+@pytest.fixture
+def make(tmp_path):
+    """A function that runs make in a copy of what the Makefile needs, with nothing on the PATH but the Pythons of `python`."""
+    for name in ("Makefile", "requirements.lock", "requirements-installer.lock", "pyproject.toml", "requirements.in"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "path").mkdir()
+
+    def make(*arguments, **variables):
+        environment = {"PATH": str(tmp_path / "path"), **variables}
+        return subprocess.run([MAKE, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    return make
+
+
+@pytest.fixture
+def python(tmp_path):
+    """A function that puts a Python on the PATH: this one, but it says that it is of another version."""
+
+    def python(name, major, minor, *, folder=tmp_path / "path"):
+        folder.mkdir(parents=True, exist_ok=True)
+        disguise = f"import sys; sys.version_info = ({major}, {minor}, 1, 'final', 0); exec(sys.argv[1])"
+        (folder / name).write_text(f'#!/bin/sh\n[ "$1" = -c ] && exec "{sys.executable}" -c "{disguise}" "$2"\n')
+        (folder / name).chmod(0o755)
+
+    return python
+
+
+def chosen(done):
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()[0].split(" environment.py ")[0].strip('"')
+
+
+@pytest.mark.parametrize(
+    ("pythons", "expected"),
+    [
+        ([("python3.11", 3, 11), ("python3.12", 3, 12), ("python3", 3, 12)], "python3.11"),
+        ([("python3.13", 3, 13), ("python3", 3, 14)], "python3.13"),
+        ([("python3", 3, 10), ("python", 3, 12)], "python"),
+        ([("python3", 3, 13), ("python", 2, 7)], "python3"),
+        ([("python3.11", 3, 9), ("python3.12", 3, 12)], "python3.12"),  # what a name says is not believed
+    ],
+)
+def test_the_first_python_that_fits_is_chosen(pythons, expected, make, python):
+    for stub in pythons:
+        python(*stub)
+    assert chosen(make("-n", "env")) == expected
+
+
+def test_a_python_that_is_named_goes_first(make, python, tmp_path):
+    python("python3.11", 3, 11)
+    python("mine", 3, 13, folder=tmp_path / "elsewhere")
+    mine = str(tmp_path / "elsewhere" / "mine")
+    assert chosen(make("-n", "env", f"PYTHON={mine}")) == mine
+    assert chosen(make("-n", "env", PYTHON=mine)) == mine
+
+
+def test_a_python_without_the_module_for_environments_does_not_fit(make, python, tmp_path):
+    (tmp_path / "path" / "python3.11").write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "raise ImportError"\n')
+    (tmp_path / "path" / "python3.11").chmod(0o755)
+    python("python3.12", 3, 12)
+    assert chosen(make("-n", "env")) == "python3.12"
+
+
+@pytest.mark.parametrize("version", [(3, 10), (3, 14), (2, 7)])
+def test_a_named_python_that_does_not_fit_is_refused_in_one_line(version, make, python):
+    python("python3.11", 3, 11)
+    python("mine", *version)
+    for target in ("env", "lock", "test", "repro"):
+        done = make(target, "PYTHON=mine")
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert "*** PYTHON=mine is not Python 3.11, 3.12 or 3.13 with its module venv" in line
+        assert done.stdout == ""
+
+
+@pytest.mark.parametrize("pythons", [[], [("python3", 3, 10), ("python", 2, 7)]])
+def test_no_python_is_one_line_that_says_what_to_do(pythons, make, python):
+    for stub in pythons:
+        python(*stub)
+    done = make("env")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "*** found no Python 3.11, 3.12 or 3.13" in line
+    assert "install one, or run make with PYTHON=<path of one>" in line
+
+
+def finish(folder, python):
+    """Make `folder` look like one with a finished environment of the Python stub `python`."""
+    python("python", 3, 11, folder=folder / ".venv/bin")
+    for stamp in (".installed", ".installed-project", ".installed-test"):
+        (folder / ".venv" / stamp).touch()
+    for path in (*folder.iterdir(), *(folder / ".venv").glob(".installed*")):
+        os.utime(path, (AN_HOUR_AGO, AN_HOUR_AGO))
+
+
+def test_a_finished_environment_stays_until_a_lock_or_the_python_changes(make, python, tmp_path):
+    finish(tmp_path, python)
+    python("python3.11", 3, 11)
+    python("python3.12", 3, 12)
+    nothing = make("-n", "env")
+    assert nothing.returncode == 0
+    assert "environment.py" not in nothing.stdout
+    assert make("-n", "env", "PYTHON=python3.11").stdout == nothing.stdout
+    assert chosen(make("-n", "env", "PYTHON=python3.12")) == "python3.12"
+
+    (tmp_path / "pyproject.toml").touch()
+    assert make("-n", "env").stdout.splitlines() == [
+        ".venv/bin/python environment.py .venv .",
+        "touch .venv/.installed-project",
+    ]
+    (tmp_path / "requirements.lock").touch()
+    assert chosen(make("-n", "env")) == "python3.11"
+
+
+def test_the_server_keeps_to_this_machine_and_folder_and_reports_to_nobody(make, python, tmp_path):
+    finish(tmp_path, python)
+    (tmp_path / ".venv/bin/prefect").write_text('#!/bin/sh\nexport -p\necho "$@"\n')
+    (tmp_path / ".venv/bin/prefect").chmod(0o755)
+    done = make("server")
+    assert done.stdout.splitlines()[-1] == "server start --host 127.0.0.1"
+    for name, value in {
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "DVC_NO_ANALYTICS": "1",
+        "PREFECT_HOME": f"{tmp_path}/.scratch/prefect",
+    }.items():
+        assert f"export {name}='{value}'" in done.stdout

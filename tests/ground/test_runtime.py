@@ -1,0 +1,82 @@
+"""What the shell and the processor must not change: each setting is tried in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gan import runtime
+from gan.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAIN = """
+from gan.kernels import pin_numpy
+from gan.runtime import start_tensorflow
+pin_numpy()
+import hashlib
+import numpy as np
+from gan.params import read_section
+from gan.training.params import TrainParams
+params = read_section("params.yaml", "train", TrainParams)
+start_tensorflow(params.threads, instructions=params.instructions, device=params.device)
+from gan.training.engine import Engine
+pixels = np.random.default_rng(0).integers(0, 256, (400, 28, 28, 1), np.uint8)
+engine = Engine(params, pixels)
+state, history = engine.advance(engine.initial_state(), 0, 5)
+arrays = [*engine.generator_weights(state), *[w.numpy() for w in state["d"]], engine.samples(state), history]
+print(hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest())
+"""
+FOREIGN = {
+    "ONEDNN_MAX_CPU_ISA": "SSE41",
+    "DNNL_MAX_CPU_ISA": "SSE41",
+    "TF_ENABLE_ONEDNN_OPTS": "0",
+    "XLA_FLAGS": "--xla_cpu_enable_fast_math=true",
+    "OPENBLAS_CORETYPE": "Sandybridge",
+    "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4",
+}
+
+
+def run(code, **environment):
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.slow(seconds=25)
+def test_no_variable_of_the_shell_changes_a_trained_byte():
+    assert run(TRAIN, **FOREIGN) == run(TRAIN)
+
+
+def test_instructions_that_the_processor_lacks_are_refused_with_the_way_out(monkeypatch):
+    monkeypatch.setattr(runtime, "_is_x86", lambda: True)
+    monkeypatch.setattr(runtime, "_processor_flags", lambda: {"avx2", "fma"})
+    runtime.require_instructions("avx2")
+    with pytest.raises(
+        UserError, match=r"'avx512_bf16': this processor has no avx512_bf16; set train.instructions to avx2 or native"
+    ):
+        runtime.require_instructions("avx512_bf16")
+    runtime.require_instructions("native")
+
+
+def test_another_kind_of_processor_has_native_instructions_alone(monkeypatch):
+    monkeypatch.setattr(runtime, "_is_x86", lambda: False)
+    monkeypatch.setattr(runtime.platform, "machine", lambda: "arm64")
+    with pytest.raises(UserError, match="'avx2': this processor is arm64; set train.instructions to native"):
+        runtime.require_instructions("avx2")
+    runtime.require_instructions("native")
+
+
+def test_a_device_that_is_not_there_is_refused_with_those_that_are():
+    code = """
+from gan.errors import UserError
+from gan.runtime import start_tensorflow
+try:
+    start_tensorflow(1, device="NVIDIA Nothing")
+except UserError as error:
+    print(error)
+"""
+    assert run(code).startswith("train.device = 'NVIDIA Nothing': this machine has cpu")

@@ -1,0 +1,416 @@
+"""The explorer in a real browser: the same images as Keras, fast, without errors or requests, for every way to move it."""
+
+import base64
+import contextlib
+import json
+import shutil
+import zlib
+
+import numpy as np
+import pytest
+
+from gan.generators import inputs_of
+from gan.images import to_uint8
+from gan.keras_files import save_model
+from gan.pages import latents
+from gan.training.networks import build_generator
+from stages import gallery, report
+from tests.helpers.small_digits import write_normalized
+from tests.pages.browser import BROWSER, browser_tab
+from tests.pages.test_explorer import small_judge
+from tests.pages.test_report import ROOT, change_params, tables, write_csv, write_json
+
+SAMPLES = 200
+CONDITIONAL_350S = {"latent_dim": 64, "units": [48, 24], "leaky_slope": 0.2, "seed": 0, "network": "conv", "conditional": True}
+PAGES = {  # a page's generator, and the milliseconds that an image may take
+    "lecture": ({"latent_dim": 100, "units": [128, 128], "leaky_slope": 0.01, "seed": 0}, 16),
+    "conditional-350s": ({**CONDITIONAL_350S, "precision": "bfloat16"}, 50),
+    "clusters": (
+        {**CONDITIONAL_350S, "units": [8, 4], "conditional": False, "cluster_bounds": np.linspace(-1.5, 1.5, 29).tolist()},
+        50,
+    ),
+}
+pytestmark = [
+    pytest.mark.slow(seconds=40),
+    pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome on PATH"),
+    pytest.mark.xdist_group("explorer's browser"),
+]
+
+
+def write_run(folder, generator):
+    """Write what the stages gallery and report read, and let them make the page of an untrained `generator`."""
+    shutil.copy(ROOT / "params.yaml", folder)
+    (folder / "sets").mkdir()
+    shutil.copy(ROOT / "sets/lecture.yaml", folder / "sets")
+    change_params(folder, "train", log_every_steps=1)
+    write_normalized(folder)
+    data = folder / "data"
+    for name in ("judge", "model"):
+        (data / name).mkdir()
+    save_model(small_judge(), data / "judge/judge.keras")
+    np.savez(data / "judge/reference.npz", copy_thresholds=np.full(10, 30, np.float32))
+    save_model(generator, data / "model/generator.keras")
+    grays = np.random.default_rng(0).integers(0, 256, (4, 16, 28, 28, 1), np.uint8)
+    np.savez(data / "model/snapshots.npz", steps=np.arange(4), images=grays)
+    write_csv(data / "model/history.csv", tables.HISTORY_COLUMNS, [[step, 1 + step, 2, 50 + step] for step in range(4)])
+    end = {"g_loss": 4.25, "d_loss": 0.125, "d_accuracy_percent": 91.5}
+    write_json(data / "model/metrics.json", {"final": end, "tail_mean": end})
+    write_json(data / "evaluation/metrics.json", {"fid": 20.5})
+    write_csv(data / "evaluation/trajectory.csv", ["step", "fid", "recall_percent"], [[1, 90, 10], [3, 20.5, 30]])
+    write_json(data / "judge/floor.json", {"test": {"fid": 0.152}})
+    with contextlib.chdir(folder):
+        gallery.main()
+        report.main()
+    return (folder / report.OUT / "index.html").as_uri()
+
+
+@pytest.fixture(scope="module")
+def made(tensorflow, tmp_path_factory):
+    """A function that makes the page of one of PAGES once: (its address, the generator computing in float32)."""
+    done = {}
+
+    def make(name):
+        if name not in done:
+            generator = build_generator(**PAGES[name][0])
+            # an untrained generator's images are gray: nothing tells its samples apart as well as larger weights
+            generator.set_weights([1.3 * weight for weight in generator.get_weights()])
+            exact = build_generator(**PAGES[name][0] | {"precision": "float32"})
+            exact.set_weights(generator.get_weights())
+            done[name] = write_run(tmp_path_factory.mktemp(name), generator), exact
+        return done[name]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with browser_tab(tmp_path_factory.mktemp("browser")) as tab:
+        yield tab
+
+
+@pytest.fixture
+def tab(browser):
+    """The browser's page, with which nothing has gone wrong when the test is over."""
+    browser.resize(1100, 900)
+    browser.scheme("light")
+    browser.scripts(True)
+    browser.errors.clear()
+    browser.requests.clear()
+    yield browser
+    assert (browser.errors, browser.requests) == ([], [])
+
+
+def open_page(tab, made, name="conditional-350s"):
+    address, exact = made(name)
+    tab.open(address)
+    assert tab.run("explorer.ready.then((model) => model.latent_dim)") == inputs_of(exact).latent_dim
+    settle(tab)
+    return exact
+
+
+def settle(tab):
+    """Wait until the page has drawn what was asked for."""
+    tab.run("""new Promise((done) => {
+      const look = () => (explorer.idle() ? done() : requestAnimationFrame(look));
+      requestAnimationFrame(look);
+    })""")
+
+
+def pixels(tab, part, index=0):
+    """The grays uint8 [h, w] of one of the page's canvases."""
+    values = tab.run(
+        f"""(() => {{
+          const canvas = document.querySelectorAll('[data-part="{part}"]')[{index}];
+          const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", {{ willReadFrequently: true }});
+          copy.drawImage(canvas, 0, 0);
+          const data = copy.getImageData(0, 0, canvas.width, canvas.height);
+          return [data.width, data.height, Array.from(data.data.filter((_, i) => i % 4 === 0))];
+        }})()"""
+    )
+    return np.array(values[2], np.uint8).reshape(values[1], values[0])
+
+
+def text(tab, part):
+    return tab.run(f"""document.querySelector('[data-part="{part}"]').textContent""")
+
+
+def set_input(tab, part, value, index=0, event="input"):
+    tab.run(
+        f"""(() => {{
+          const input = document.querySelectorAll('[data-part="{part}"]')[{index}];
+          input.value = {json.dumps(value)};
+          input.dispatchEvent(new Event("{event}", {{ bubbles: true }}));
+        }})()"""
+    )
+    settle(tab)
+
+
+def expected_image(exact, drawn, digit=2):
+    labels = np.array([digit], np.int32)
+    inputs = inputs_of(exact).arrange(drawn[None].astype(np.float32), labels)
+    return to_uint8(np.asarray(exact(inputs, training=False)))[0, :, :, 0]
+
+
+def grays_apart(one, other):
+    return np.abs(one.astype(int) - other).max()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_browser_computes_the_images_of_keras_and_is_fast(tab, made, name, record_property):
+    exact = open_page(tab, made, name)
+    count = inputs_of(exact).latent_dim
+    random = np.random.default_rng(123)
+    drawn, labels = random.standard_normal((SAMPLES, count), np.float32), random.integers(0, 10, SAMPLES).astype(np.int32)
+    script = f"""explorer.ready.then((model) => {{
+      const bytes = Uint8Array.from(atob("{base64.b64encode(drawn.tobytes()).decode()}"), (c) => c.charCodeAt(0));
+      const drawn = new Float32Array(bytes.buffer);
+      const labels = {labels.tolist()};
+      const images = new Float32Array({SAMPLES * 784});
+      const opinions = [];
+      const generate = (i) => explorer.generate(
+        model, drawn.subarray(i * {count}, (i + 1) * {count}), explorer.onlyDigit(labels[i]));
+      const times = labels.map((_, i) => {{
+        const start = performance.now();
+        const image = generate(i);
+        const opinion = explorer.judge(model, image);
+        explorer.nearest(model, image);
+        const time = performance.now() - start;
+        images.set(image, i * 784);
+        opinions.push([...opinion]);
+        return time;
+      }});
+      let code = "";
+      new Uint8Array(images.buffer).forEach((byte) => (code += String.fromCharCode(byte)));
+      return [btoa(code), opinions, times];
+    }})"""
+    code, opinions, times = tab.run(script)
+    images = np.frombuffer(base64.b64decode(code), np.float32).reshape(SAMPLES, 28, 28, 1)
+    keras = np.asarray(exact(inputs_of(exact).arrange(drawn, labels), training=False))
+    difference = grays_apart(to_uint8(images), to_uint8(keras))
+    assert keras.std() > 0.2 and difference <= 1
+    judged = np.asarray(small_judge()(keras, training=False)["probabilities"])
+    assert np.quantile(np.abs(np.array(opinions) - judged).max(axis=1), 0.98) < 0.05
+    # image, opinion and nearest training image together; the median, since other programs run beside the test
+    milliseconds = float(np.median(times))
+    print(
+        f"{name}: {milliseconds:.1f} ms an image, {difference} gray levels from Keras, {np.abs(images - keras).max() * 127.5:.2f}"
+    )
+    assert milliseconds < PAGES[name][1]
+
+
+def test_the_page_begins_with_the_latents_of_its_still_picture(tab, made):
+    exact = open_page(tab, made)
+    corners = latents.latents_of(2014, 3 * 64).reshape(3, 64)
+    in_browser = tab.run("Array.from(explorer.latentsOf(2014, 192))")
+    assert in_browser == pytest.approx(corners.ravel().tolist(), abs=1e-6)
+    assert grays_apart(pixels(tab, "image"), expected_image(exact, latents.plane_point(corners, 0, 0))) <= 1
+    corner = expected_image(exact, latents.plane_point(corners, 1, -1))
+    assert grays_apart(pixels(tab, "mosaic")[-28:, -28:], corner) <= 1
+
+
+def middle_of(tab, part):
+    return tab.run(
+        f"""(() => {{
+          const box = document.querySelector('[data-part="{part}"]').getBoundingClientRect();
+          return [box.x + box.width / 2, box.y + box.height / 2, box.width];
+        }})()"""
+    )
+
+
+@pytest.mark.parametrize("way", ["mouse", "touch", "keys"])
+def test_the_frame_is_moved_over_the_plane(tab, made, way):
+    if way == "touch":
+        tab.resize(360, 740, touch=True)
+    exact = open_page(tab, made)
+    tab.run("""document.querySelector('[data-part="square"]').scrollIntoView({block: "center"})""")
+    x, y, width = middle_of(tab, "square")
+    points = [(x, y), (x + width / 8, y), (x + width / 4, y - width / 4)]
+    if way == "keys":
+        tab.run("""document.querySelector('[data-part="handle"]').focus()""")
+        for key in ["ArrowRight", "ArrowUp"] * 10:
+            tab.key(key)
+    else:
+        (tab.drag if way == "mouse" else tab.swipe)(*points)
+    settle(tab)
+    corners = latents.latents_of(2014, 3 * 64).reshape(3, 64)
+    assert tab.run("""document.querySelector('[data-part="handle"]').ariaValueText""") == "0.50 across, 0.50 up"
+    # a pixel of the screen more or less is not seen
+    assert grays_apart(pixels(tab, "image"), expected_image(exact, latents.plane_point(corners, 0.5, 0.5))) <= 12
+
+
+def test_every_control_changes_what_it_says(tab, made):
+    exact = open_page(tab, made)
+    corners = latents.latents_of(2014, 3 * 64).reshape(3, 64)
+    model = json.loads((gallery_of(made) / "explorer.json").read_text())
+    assert grays_apart(pixels(tab, "written"), np.hstack([expected_image(exact, corners[0], d) for d in (2, 0, 2, 6)])) <= 1
+
+    set_input(tab, "text", "71")
+    assert grays_apart(pixels(tab, "written"), np.hstack([expected_image(exact, corners[0], d) for d in (7, 1)])) <= 1
+    set_input(tab, "text", "no digits")
+    assert not pixels(tab, "written").any()
+
+    tab.run("""document.querySelectorAll('[data-part="digit"]')[5].click()""")
+    settle(tab)
+    assert grays_apart(pixels(tab, "image"), expected_image(exact, corners[0], 5)) <= 1
+
+    before = pixels(tab, "image")
+    set_input(tab, "direction", "3", index=1)
+    directions = np.frombuffer(unpacked(model, "directions"), "<f4").reshape(5, 64)
+    assert grays_apart(pixels(tab, "image"), expected_image(exact, corners[0] + 3 * directions[1], 5)) <= 1
+    tab.run("""document.querySelector('[data-part="straighten"]').click()""")
+    settle(tab)
+    assert np.array_equal(pixels(tab, "image"), before)
+
+    left, right = pixels(tab, "kept", 0), pixels(tab, "kept", 1)
+    set_input(tab, "morph", "1")
+    assert np.array_equal(pixels(tab, "image"), right)
+    set_input(tab, "morph", "0")
+    assert np.array_equal(pixels(tab, "image"), left) and not np.array_equal(left, right)
+    set_input(tab, "morph", "0.5")
+    between = pixels(tab, "image")
+    assert grays_apart(between, left) > 5 and grays_apart(between, right) > 5
+    tab.run("""document.querySelectorAll('[data-part="keep"]')[0].click()""")
+    assert np.array_equal(pixels(tab, "kept", 0), between)
+
+    set_input(tab, "seed", "7")
+    other = latents.latents_of(7, 3 * 64).reshape(3, 64)
+    assert grays_apart(pixels(tab, "image"), expected_image(exact, other[0], 5)) <= 1
+    set_input(tab, "seed", "-7")
+    assert grays_apart(pixels(tab, "image"), expected_image(exact, other[0], 5)) <= 1
+    tab.run("""document.querySelector('[data-part="new-seed"]').click()""")
+    settle(tab)
+    assert grays_apart(pixels(tab, "image"), expected_image(exact, other[0], 5)) > 1
+
+
+def gallery_of(made):
+    return report.Path(made("conditional-350s")[0].removeprefix("file://")).parents[1] / "gallery"
+
+
+def unpacked(model, name):
+    start, length = model["sections"][name]
+    return zlib.decompress(base64.b64decode(model["bytes"]))[start : start + length]
+
+
+def test_the_judge_and_the_nearest_training_image_stand_beside_the_image(tab, made):
+    open_page(tab, made)
+    found = tab.run("""explorer.ready.then((model) => {
+      const image = model.training_images.slice(3 * 784, 4 * 784);
+      const near = explorer.nearest(model, image);
+      image[100] += 0.5;
+      const other = explorer.nearest(model, image);
+      return [near.index, near.square, other.index, other.square];
+    })""")
+    assert found == [3, 0, 3, 0.25]
+    digit, percent = text(tab, "opinion").removesuffix(" %").split(", ")
+    judged = np.asarray(
+        small_judge()(pixels(tab, "image")[None, :, :, None] / np.float32(127.5) - 1, training=False)["probabilities"]
+    )
+    assert int(digit) == judged.argmax() and float(percent) == pytest.approx(100 * judged.max(), abs=6)
+    model = json.loads((gallery_of(made) / "explorer.json").read_text())
+    packed = np.frombuffer(unpacked(model, "training"), np.uint8)
+    grays = np.stack([packed >> 4, packed & 15], axis=1).reshape(-1, 784) * 17.0
+    distances = np.linalg.norm(grays - pixels(tab, "image").ravel(), axis=1) / 127.5
+    assert np.array_equal(pixels(tab, "nearest").ravel(), grays[distances.argmin()])
+    assert float(text(tab, "distance")) == pytest.approx(distances.min(), abs=0.1)
+    assert text(tab, "limit") == "5.5"  # the root of 30
+
+
+def test_dragging_shows_many_frames_a_second(tab, made):
+    open_page(tab, made)
+    frames = tab.run("""new Promise((done) => {
+      const square = document.querySelector('[data-part="square"]');
+      const image = document.querySelector('[data-part="image"]');
+      const copy = new OffscreenCanvas(28, 28).getContext("2d", { willReadFrequently: true });
+      const box = square.getBoundingClientRect();
+      const at = (x, y) => ({ pointerId: 1, clientX: box.x + x * box.width, clientY: box.y + y * box.height, bubbles: true });
+      square.setPointerCapture = () => {};
+      square.hasPointerCapture = () => true;
+      square.dispatchEvent(new PointerEvent("pointerdown", at(0, 0)));
+      const start = performance.now();
+      let frames = 0;
+      let before = "";
+      const step = (now) => {
+        const share = (now - start) / 2000;
+        copy.drawImage(image, 0, 0);
+        const shown = String(copy.getImageData(0, 0, 28, 28).data);
+        frames += shown !== before;
+        before = shown;
+        if (share >= 1) return done(frames / 2);
+        square.dispatchEvent(new PointerEvent("pointermove", at(share, share)));
+        requestAnimationFrame(step);
+      };
+      requestAnimationFrame(step);
+    })""")
+    print(f"{frames:.0f} frames a second")
+    assert frames >= 10  # about 60 on an idle machine
+
+
+def test_one_slider_moves_samples_marks_and_values(tab, made):
+    open_page(tab, made, "lecture")
+    show = """(() => {
+      const player = document.getElementById("player");
+      const slider = player.querySelector("input");
+      slider.value = %d;
+      slider.dispatchEvent(new Event("input"));
+      return {
+        alt: player.querySelector("img").alt,
+        values: [...player.querySelectorAll("dd")].map((value) => value.textContent),
+        measured: player.querySelector("[data-measured]").textContent,
+        lines: [...player.querySelectorAll("line.marker")].map((line) => Number(line.getAttribute("x1"))),
+        dots: [...player.querySelectorAll("circle.marker")].map((dot) => Number(dot.getAttribute("cy"))),
+        boxes: [...player.querySelectorAll("line.marker")].map((line) => line.getBoundingClientRect().height),
+      };
+    })()"""
+    first, second, last = (tab.run(show % index) for index in (0, 1, 3))
+    assert first["alt"] == "Samples at step 0" and last["alt"] == "Samples at step 3"
+    assert first["values"] == ["1.000", "2.000", "50.0", "90", "10"] and first["measured"] == "Quality, measured at step 1:"
+    assert second["values"] == ["2.000", "2.000", "51.0", "90", "10"] and second["measured"] == "Quality, measured at step 1:"
+    assert last["measured"] == "Quality, measured at step 3:"
+    assert last["values"] == ["4.000", "2.000", "53.0", "20.5", "30"]
+    assert len(last["lines"]) == 4 and len(last["dots"]) == 2 + 1 + 2 + 1
+    assert all(before < after for before, after in zip(first["lines"], last["lines"], strict=True))
+    assert first["dots"][0] > last["dots"][0] and first["dots"][1] == last["dots"][1]
+    assert min(last["boxes"]) > 50
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_at_360_pixels_nothing_is_cut_off_and_fingers_find_every_control(tab, made, scheme):
+    tab.resize(360, 740, touch=True)
+    tab.scheme(scheme)
+    open_page(tab, made)
+    assert tab.run("document.documentElement.scrollWidth") == 360
+    small = tab.run("""[...document.querySelectorAll("#explorer :is(button, input, [role=slider])")].filter((one) => {
+      const box = (one.closest("label") ?? one).getBoundingClientRect();
+      return box.width < 24 || box.height < 24;
+    }).map((one) => one.outerHTML)""")
+    assert small == []  # WCAG 2.2, 2.5.8
+
+
+def test_every_control_has_a_name(tab, made):
+    open_page(tab, made)
+    tree = tab.call("Accessibility.getFullAXTree")["nodes"]
+    roles = ("button", "slider", "spinbutton", "radio", "textbox", "img", "image")
+    shown = [node for node in tree if not node["ignored"] and node["role"]["value"] in roles]
+    assert {node["role"]["value"] for node in shown} >= {"button", "slider", "spinbutton", "radio", "textbox"}
+    assert [node["role"]["value"] for node in shown if not node["name"]["value"].strip()] == []
+
+
+def test_without_scripts_still_pictures_are_shown_and_no_control_that_does_nothing(tab, made):
+    tab.scripts(False)
+    tab.open(made("conditional-350s")[0])
+    tab.scripts(True)
+    shown = tab.run("""[...document.querySelectorAll("#explorer img, button, input, canvas, .handle, .live")]
+      .filter((one) => one.checkVisibility()).map((one) => one.alt ?? one.outerHTML)""")
+    directions = [f"Three samples along direction {number}" for number in range(1, 6)]
+    assert shown == ["Images of the generator all over a plane through latent space", *directions]
+    assert tab.run("""document.querySelector("#explorer img").getBoundingClientRect().width""") > 200
+
+
+def test_an_old_browser_shows_the_still_pictures_and_says_why(tab, made):
+    script = tab.call("Page.addScriptToEvaluateOnNewDocument", source="delete globalThis.DecompressionStream;")
+    tab.open(made("conditional-350s")[0])
+    tab.call("Page.removeScriptToEvaluateOnNewDocument", identifier=script["identifier"])
+    assert tab.run("explorer.ready") is None
+    assert tab.run("""document.querySelector('[data-part="too-old"]').checkVisibility()""")
+    assert tab.run("""document.querySelector("#explorer img").checkVisibility()""")
+    assert not tab.run("""document.querySelector('[data-part="image"]').checkVisibility()""")
