@@ -12,7 +12,7 @@ from flows.dvc.reproduce import CACHED, StageFailed, progress, reproduce
 from flows.dvc.session import DvcSession
 from flows.lock import when_free
 from flows.signals import signals_held
-from flows.worktree import environment
+from flows.worktree import scratch
 
 STOPPED = (KeyboardInterrupt, TerminationSignal)  # how a signal reaches Python code: from the keyboard, or from Prefect
 _HINTS = {  # DVC's advice to somebody at a keyboard, seven lines a stage
@@ -51,7 +51,7 @@ class StageTask:
             return Completed(name=CACHED, message="nothing changed")
         run, stage = self._run, self._stage
         backup = OutputBackup(run.tree.root, stage)
-        shown = Progress(environment(run.repository)["GAN_SCRATCH"])
+        shown = Progress(scratch(run.repository))
         try:
             outcome = self._reproduce_in_turn(self._listener(shown))
         except (*STOPPED, TimeUp) as stop:

@@ -28,14 +28,17 @@ def remove_left_over(repository):
     return [path.name for path in left]
 
 
+def scratch(repository):
+    """The trainer's scratch folder, in a worktree the repository's as well, so that the next run resumes."""
+    return os.environ.get("GAN_SCRATCH") or str(repository.root / ".scratch")
+
+
 def environment(repository, tree):
     """What DVC and the stages get in the worktree `tree` of `repository`.
 
-    The trainer's scratch folder is the repository's, so that the next run resumes. What DVC notes of a working tree goes with it:
-    elsewhere it would keep the notes of every worktree that there ever was.
+    What DVC notes of a working tree goes with it: elsewhere it would keep the notes of every worktree that there ever was.
     """
-    scratch = os.environ.get("GAN_SCRATCH") or str(repository.root / ".scratch")
-    return {"GAN_SCRATCH": scratch, "DVC_SITE_CACHE_DIR": str(tree.root / ".dvc" / "tmp" / "site")}
+    return {"GAN_SCRATCH": scratch(repository), "DVC_SITE_CACHE_DIR": str(tree.root / ".dvc" / "tmp" / "site")}
 
 
 def _folder(repository):

@@ -85,7 +85,7 @@ class Verdict:
     def signature(self):
         """What makes two failures the same: the outcome, and for a traceback its class and the line of this project's code."""
         if self.outcome not in ("traceback", "memory"):
-            return (self.outcome, self.message[:30] if "wrongly" in self.outcome else "")
+            return (self.outcome, re.sub(r"[0-9a-f]*\d[0-9a-f]*", "", self.message.partition("\n")[0])[:60])
         places = re.findall(r'File "[^"]*/((?:gan|stages|commands|flows)/[^"]+)", line (\d+)', self.message)
         last = self.message.strip().splitlines()[-1:]
         return (self.outcome, *last[0].split(":")[:1], *places[-1:]) if last else (self.outcome,)

@@ -130,7 +130,7 @@ def run_and_judge(place, case, **options):
 def run_full_disk(case, folder):
     """The disk of the repository is full, or will be in the middle of a stage or of what DVC does after it."""
     with small_disk(folder / "disk", 250 * MIB) as disk:
-        place = Place(disk, missing=[case["stage"]], keep_outs=False)
+        place = Place(disk, missing=[case["stage"]], keep_outs=False, logs=folder / "logs")
         place.environment |= {"PREFECT_HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp")}
         (folder / "tmp").mkdir()
         shutil.copytree(place.folder / "home", folder / "home")

@@ -273,25 +273,20 @@ def _run_kind(label, kind_name, kind, cases, worker, *, out, seed, module, shrin
         row.seconds += time.monotonic() - start
         row.outcomes[verdict.outcome] += 1
         row.peak_bytes = max(row.peak_bytes, verdict.peak_bytes)
-        if verdict.failed:
-            failures.setdefault(verdict.signature, case)
-    for number, case in enumerate(failures.values()):
-        if kind.smallest:
-            case = smallest(kind.cases, case, seed=seed, count=len(cases), run=run, limit_seconds=shrink_seconds)
+        if verdict.failed and verdict.signature not in failures:
+            failures[verdict.signature] = case
+            if not kind.smallest:
+                _keep(Path(out) / label, len(failures) - 1, module, kind_name, case, verdict, worker.folder)
+    for number, case in enumerate(failures.values() if kind.smallest else ()):
+        case = smallest(kind.cases, case, seed=seed, count=len(cases), run=run, limit_seconds=shrink_seconds)
         verdict = worker.run(kind_name, case, kind.limit_bytes)
-        _keep(
-            Path(out) / label / f"{number:02d}-{verdict.outcome.replace(' ', '-')}",
-            module,
-            kind_name,
-            case,
-            verdict,
-            worker.folder,
-        )
+        _keep(Path(out) / label, number, module, kind_name, case, verdict, worker.folder)
     return row
 
 
-def _keep(folder, module, kind_name, case, verdict, case_folder):
-    """Leave a failure in `folder`: case.json, the files that were made of it, what happened, and the line that repeats it."""
+def _keep(parent, number, module, kind_name, case, verdict, case_folder):
+    """Leave a failure below `parent`: case.json, the files that were made of it, what happened, and the line that repeats it."""
+    folder = parent / f"{number:02d}-{verdict.outcome.replace(' ', '-')}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "case.json").write_text(json.dumps({"module": module, "kind": kind_name, "case": case}, indent=1) + "\n")

@@ -76,15 +76,18 @@ def _make_template(folder):
 class Place:
     """One case's repository below `folder`: the template's results, without those of the stages `missing`.
 
-    missing: taken out of dvc.lock, so that they must run again. keep_outs: whether their outputs still lie there.
+    missing: taken out of dvc.lock, so that they must run again. keep_outs: whether their outputs still lie there. logs: the
+    folder of what commands print, by default beside the repository.
     """
 
-    def __init__(self, folder, *, missing=(), keep_outs=True, api_url=None):
+    def __init__(self, folder, *, missing=(), keep_outs=True, api_url=None, logs=None):
         source = template()
         self.folder = Path(folder)
         self.root, self.tmp = self.folder / "project", self.folder / "tmp"
-        for name in ("tmp", "site", "logs"):
+        for name in ("tmp", "site"):
             (self.folder / name).mkdir(parents=True)
+        self.logs = logs or self.folder / "logs"
+        self.logs.mkdir()
         shutil.copytree(source / "project", self.root, symlinks=True)
         for name in ("commands", "flows"):  # no result depends on them, so the template may have older ones
             shutil.rmtree(self.root / name)
@@ -166,7 +169,7 @@ class Place:
 
     def start(self, *command, log="command", **options):
         """Start a command in a session of its own; what it prints goes to a file."""
-        with open(self.folder / "logs" / f"{log}.log", "w") as output:
+        with open(self.logs / f"{log}.log", "w") as output:
             return subprocess.Popen(
                 words(command),
                 cwd=self.root,
@@ -180,7 +183,7 @@ class Place:
 
     def log(self, name="command"):
         """What a command has printed so far."""
-        return (self.folder / "logs" / f"{name}.log").read_text(errors="replace")
+        return (self.logs / f"{name}.log").read_text(errors="replace")
 
     def run(self, *command, log="command", limit_seconds=LONGEST_SECONDS, **options):
         """Run a command to its end: its exit code. Raises Fault for a hang."""
@@ -271,7 +274,8 @@ class Place:
         found += [f"TMPDIR/{path.relative_to(self.tmp)}" for path in temporary]
         cached = [path for path in (root / ".dvc" / "cache" / "files").rglob("*") if path.is_file()]
         found += [str(path.relative_to(root)) for path in cached if not _CACHED_NAME.fullmatch(path.name)]
-        found += [line for line in self.git("status", "--porcelain").splitlines() if line.startswith("??")]
+        new = self.git("ls-files", "--others", "--exclude-standard").splitlines()
+        found += [f"new: {path}" for path in new if path.removeprefix("data/") not in self.wanted]
         rwlock = root / ".dvc" / "tmp" / "rwlock"
         if rwlock.exists() and any(json.loads(rwlock.read_text() or "{}").values()):
             found.append(f"rwlock: {rwlock.read_text()[:200]}")

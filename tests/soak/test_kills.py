@@ -58,7 +58,7 @@ def test_an_untouched_place_has_nothing_wrong(place):
         (lambda root: (root / ".git/index.lock").touch(), "leftover", "index.lock"),
         (lambda root: (root / ".dvc/tmp/flow.json").touch(), "leftover", "flow.json"),
         (lambda root: put(root / ".dvc/cache/files/md5/00/x.tmp"), "leftover", "x.tmp"),
-        (lambda root: (root / "new.txt").touch(), "leftover", "?? new.txt"),
+        (lambda root: (root / "new.txt").touch(), "leftover", "new: new.txt"),
         (lambda root: (root.parent / "tmp/x").touch(), "leftover", "TMPDIR/x"),
         (lambda root: put(root / ".scratch/train/k.lock"), "leftover", "k.lock"),
     ],

@@ -191,7 +191,7 @@ class Soak:
             time.sleep(self.dice.uniform(0, 5))
             self.server.start()
         elif fault in ("run killed", "DVC killed"):
-            word = "prefect.engine" if fault == "run killed" else "flows/dvc/process.py"
+            word = "--multiprocessing-fork" if fault == "run killed" else "flows/dvc/process.py"
             self._wait(lambda: self._kill(word), 60, f"a process to kill: {word}")
         elif fault == "schedule killed":
             self.served.kill()
@@ -329,7 +329,7 @@ def run(case, folder):
 def _kind(runs, quiet_runs, seconds):
     return Kind(
         cases=st.integers(0, 2**40).map(
-            lambda seed: {"seed": seed, "runs": runs, "quiet_runs": quiet_runs, "interval_seconds": 4}
+            lambda seed: {"seed": seed, "runs": runs, "quiet_runs": quiet_runs, "interval_seconds": 6}
         ),
         run=run,
         warm_up=let_signals_through,
