@@ -86,6 +86,11 @@ class TrainParams(Section):
                 "network = 'conv' needs generator_units of 2 numbers (channels at 7 x 7 and at 14 x 14) and discriminator_units "
                 f"of 3 (channels at 14 x 14 and at 7 x 7, width of the dense layer), got {counts[0]} and {counts[1]}"
             )
+        if (self.compute_precision, self.compiler, self.instructions, self.device) == ("bfloat16", "graph", "avx2", "cpu"):
+            raise ValueError(
+                "compute_precision = 'bfloat16' with instructions = 'avx2': processors without AVX-512 have no products in bfloat16; "
+                "choose instructions = 'avx512_bf16', or compute_precision = 'float32'"
+            )
         if self.clusters == 1 or (self.clusters and self.conditional):
             raise ValueError(
                 f"clusters = {self.clusters} with conditional = {self.conditional}: clusters stand in for labels that networks "

@@ -36,6 +36,8 @@ def make_params(**changes):
         "log_every_steps": 10,
         "trajectory_points": 4,
         "threads": 2,
+        "instructions": "avx2",
+        "device": "cpu",
     }
     return TrainParams(**{**values, **changes})
 
