@@ -44,10 +44,10 @@ class Sampler:
     """Draws images from `generator`, which may be given other weights between two draws. Raises DataError as `inputs_of` does."""
 
     def __init__(self, generator):
-        import tensorflow as tf
+        from gan.products import function_of
 
         self._inputs = inputs_of(generator)
-        self._generate = tf.function(lambda inputs: generator(inputs, training=False), reduce_retracing=True, autograph=False)
+        self._generate = function_of(generator)
 
     @property
     def conditional(self):

@@ -32,6 +32,23 @@ def with_alike_products(model):
     return copied
 
 
+def function_of(model):
+    """A compiled function from what `model` takes to what it gives, by the weights that it has when the function is called.
+
+    Networks without convolutions are compiled by XLA and give the same bytes on every processor. Convolutions would take too long
+    that way; they are left to TensorFlow's own kernels.
+    """
+    xla = not any(isinstance(layer, keras.layers.Conv2D) for layer in model.layers)
+    network = with_alike_products(model) if xla else model
+
+    @tf.function(reduce_retracing=not xla, autograph=False, jit_compile=xla)
+    def apply(weights, inputs):
+        return network.stateless_call(weights, non_trainable, inputs, training=False)[0]
+
+    non_trainable = [variable.value for variable in network.non_trainable_variables]
+    return lambda inputs: apply([variable.value for variable in model.trainable_variables], inputs)
+
+
 class _Dense(keras.layers.Dense):
     def call(self, inputs, training=None):
         sums = product(inputs, tf.convert_to_tensor(self.kernel)) + self.bias

@@ -14,9 +14,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's backgro
 @pytest.fixture(scope="session")
 def tensorflow():
     """TensorFlow, started once a test process as the stages start it."""
-    from gan.runtime import start_tensorflow
+    from gan import runtime
 
-    return start_tensorflow(2)
+    # all that the processor has, since only AVX-512 has products in bfloat16. Stages that run in this process ask for AVX2 and are
+    # told that it is so: what kernels change is tested in processes of their own (tests/ground/test_runtime.py)
+    started = runtime.start_tensorflow(2, instructions=runtime.NATIVE)
+    runtime._started = ("avx2", runtime.CPU)
+    return started
 
 
 def pytest_collection_modifyitems(items):

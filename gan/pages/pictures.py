@@ -68,7 +68,9 @@ def sample(generator, *, rows, columns, seed):
     count = (CLASSES if inputs.conditional else rows) * columns
     latents = np.random.default_rng(seed).standard_normal((count, inputs.latent_dim), np.float32)
     labels = np.repeat(np.arange(CLASSES, dtype=np.int32), columns) if inputs.conditional else None
-    images = np.asarray(generator(inputs.arrange(latents, labels), training=False))
+    from gan.products import function_of
+
+    images = np.asarray(function_of(generator)(inputs.arrange(latents, labels)))
     if images.ndim != 4 or images.shape[-1] != 1 or not np.isfinite(images).all():
         raise DataError(f"expected finite images [n, h, w, 1] from the generator, got {images.dtype} {list(images.shape)}")
     return to_uint8(images)

@@ -88,7 +88,7 @@ class TrainParams(Section):
             )
         if (self.compute_precision, self.compiler, self.instructions, self.device) == ("bfloat16", "graph", "avx2", "cpu"):
             raise ValueError(
-                "compute_precision = 'bfloat16' with instructions = 'avx2': processors without AVX-512 have no products in bfloat16; "
+                "compute_precision = 'bfloat16' with instructions = 'avx2': without AVX-512 there are no products in bfloat16; "
                 "choose instructions = 'avx512_bf16', or compute_precision = 'float32'"
             )
         if self.clusters == 1 or (self.clusters and self.conditional):

@@ -237,6 +237,7 @@ CONV = {
     "final_rate_share": 0.1,
     "ema_decay": 0.9,
     "compute_precision": "bfloat16",
+    "instructions": "native",
     "compiler": "graph",
 }
 
