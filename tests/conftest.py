@@ -13,10 +13,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's backgro
 
 @pytest.fixture(scope="session")
 def tensorflow():
-    """TensorFlow, started once a test process as the stages start it."""
-    from gan.runtime import start_tensorflow
+    """TensorFlow, started once a test process."""
+    from tests.helpers.tensorflow import start
 
-    return start_tensorflow(2)
+    return start()
 
 
 def pytest_collection_modifyitems(items):

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gan.runtime import start_tensorflow
+from tests.helpers.tensorflow import start
 
-start_tensorflow(2)  # here, since what follows imports TensorFlow
+start()  # here, since what follows imports TensorFlow
 
 from commands.live import FID_TAG, QuickFid  # noqa: E402
 from gan.keras_files import save_model  # noqa: E402

@@ -7,9 +7,9 @@ import zlib
 import numpy as np
 import pytest
 
-from gan.runtime import start_tensorflow
+from tests.helpers.tensorflow import start
 
-start_tensorflow(2)  # here, since what follows imports TensorFlow
+start()  # here, since what follows imports TensorFlow
 
 from gan.errors import DataError  # noqa: E402
 from gan.generators import inputs_of  # noqa: E402

@@ -279,6 +279,7 @@ SMALL_CONV = {
     "final_rate_share": 0.02,
     "ema_decay": 0.99,
     "compute_precision": "bfloat16",
+    "instructions": "native",
     "compiler": "graph",
 }
 

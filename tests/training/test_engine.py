@@ -36,6 +36,8 @@ def make_params(**changes):
         "log_every_steps": 10,
         "trajectory_points": 4,
         "threads": 2,
+        "instructions": "avx2",
+        "device": "cpu",
     }
     return TrainParams(**{**values, **changes})
 
@@ -235,6 +237,7 @@ CONV = {
     "final_rate_share": 0.1,
     "ema_decay": 0.9,
     "compute_precision": "bfloat16",
+    "instructions": "native",
     "compiler": "graph",
 }
 

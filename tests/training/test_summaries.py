@@ -7,9 +7,9 @@ import types
 import numpy as np
 import pytest
 
-from gan.runtime import start_tensorflow
+from tests.helpers.tensorflow import start
 
-start_tensorflow(2)  # here, since what follows imports TensorFlow
+start()  # here, since what follows imports TensorFlow
 
 from gan.training.loop import TrainingRun  # noqa: E402
 from gan.training.networks import build_generator  # noqa: E402

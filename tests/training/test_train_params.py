@@ -31,6 +31,11 @@ def lecture():
         ({"loss": "wasserstein"}, "train.loss = 'wasserstein': input should be 'non_saturating', 'hinge' or 'relativistic'"),
         ({"compiler": "llvm"}, "train.compiler = 'llvm': input should be 'xla' or 'graph'"),
         ({"compute_precision": "float16"}, "train.compute_precision = 'float16': input should be 'float32' or 'bfloat16'"),
+        (
+            {"compute_precision": "bfloat16", "compiler": "graph"},
+            "train: compute_precision = 'bfloat16' with instructions = 'avx2': .* choose instructions = 'avx512_bf16'",
+        ),
+        ({"instructions": "avx"}, "train.instructions = 'avx': input should be 'avx2', 'avx512', 'avx512_bf16' or 'native'"),
         ({"conditional": "yes"}, "train.conditional = 'yes': input should be a valid boolean"),
         ({"clusters": 1}, "train: clusters = 1 with conditional = False: .* choose clusters = 0, or at least 2"),
         ({"clusters": 5, "conditional": True}, "train: clusters = 5 with conditional = True: .* choose clusters = 0"),
