@@ -6,8 +6,8 @@ from gan import runtime
 def start():
     """TensorFlow with all that the processor has, since only AVX-512 has products in bfloat16.
 
-    Stages that run in this process ask for AVX2 and are told that it is so: what kernels change is tested in processes of their own
-    (tests/ground/test_runtime.py).
+    Stages that run in this process ask for AVX2 and are told that it is so: what kernels change is tested in processes of their
+    own (tests/ground/test_runtime.py).
     """
     if runtime._started is None:
         runtime.start_tensorflow(2, instructions=runtime.NATIVE)

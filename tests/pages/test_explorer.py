@@ -42,10 +42,10 @@ def portable(explorer):
 
 def small_judge():
     images = np.random.default_rng(0).uniform(-1, 1, (50, 28, 28, 1)).astype(np.float32)
-    judge = build_judge(build_classifier(seed=0), images)
-    norm = judge.get_layer("norm")  # as after training: nothing is 0 or 1
+    classifier = build_classifier(seed=0)
+    norm = classifier.get_layer("norm")  # as after training: nothing is 0 or 1
     norm.set_weights([np.linspace(low, low + 1, 64, dtype=np.float32) for low in (0.5, -0.5, -1, 2)])
-    return judge
+    return build_judge(classifier, images)
 
 
 def samples(generator, count=30):
