@@ -34,7 +34,8 @@ schedule: env check ## serve the flow on a schedule; ARGS='--cron "0 2 * * *" --
 	@$(BIN)/gan schedule $(ARGS)
 
 server: env ## Prefect's server and page at http://127.0.0.1:4200, for `make flow` and `make schedule`; Ctrl-C stops it
-	@PREFECT_HOME="$${PREFECT_HOME:-$(CURDIR)/.scratch/prefect}" $(BIN)/prefect server start --host 127.0.0.1 $(ARGS)
+	@export PREFECT_HOME="$${PREFECT_HOME:-$(CURDIR)/.scratch/prefect}"; mkdir -p "$$PREFECT_HOME"; \
+	  exec $(BIN)/prefect server start --host 127.0.0.1 $(ARGS)
 
 live: env $(VENV)-live/.installed ## watch training in TensorBoard at http://127.0.0.1:6006; Ctrl-C stops it, and not the training
 	@$(BIN)/gan live --tensorboard $(VENV)-live/bin/tensorboard $(ARGS)

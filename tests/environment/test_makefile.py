@@ -132,6 +132,7 @@ def test_the_server_keeps_to_this_machine_and_folder_and_reports_to_nobody(make,
     finish(tmp_path, python)
     (tmp_path / ".venv/bin/prefect").write_text('#!/bin/sh\nexport -p\necho "$@"\n')
     (tmp_path / ".venv/bin/prefect").chmod(0o755)
+    (tmp_path / "path/mkdir").symlink_to(shutil.which("mkdir"))
     done = make("server")
     assert done.stdout.splitlines()[-1] == "server start --host 127.0.0.1"
     for name, value in {
@@ -141,3 +142,4 @@ def test_the_server_keeps_to_this_machine_and_folder_and_reports_to_nobody(make,
         "PREFECT_HOME": f"{tmp_path}/.scratch/prefect",
     }.items():
         assert f"export {name}='{value}'" in done.stdout
+    assert (tmp_path / ".scratch/prefect").is_dir()
