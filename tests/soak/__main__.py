@@ -42,6 +42,9 @@ def main(campaigns, seed, count, out, shrink_seconds, replay, list_only):
         found = frame.run_campaign(name, seed=seed, count=count, out=out, kinds=kinds, shrink_seconds=shrink_seconds)
         rows |= {f"{name}/{kind}": row for kind, row in found.items()}
     click.echo("\n".join(frame.table(rows)))
+    for name, row in rows.items():
+        for line in row.unchecked:
+            click.echo(f"NOT CHECKED {name}: {line}")
     failures = sum(row.failures for row in rows.values())
     cases = sum(row.cases for row in rows.values())
     click.echo(

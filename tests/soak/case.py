@@ -30,6 +30,10 @@ class AcceptedWrongly(Exception):
     """The program took what it should have refused, or gave another result than the input says."""
 
 
+class NotChecked(Exception):
+    """The case could not be run here, for a reason outside the program that the message names."""
+
+
 class RefusedWrongly(Exception):
     """The program refused what is right."""
 
@@ -39,9 +43,10 @@ class Kind:
     """One kind of cases.
 
     cases: a Hypothesis strategy of JSON values. run(case, folder): does what a user would with the case, in an empty folder of
-    its own. It raises UserError where the program refuses, AcceptedWrongly or RefusedWrongly where that was wrong, and returns
-    otherwise; any other exception is a traceback that a user would have seen. warm_up(): what to import before limits hold.
-    spawns: whether the code may start other programs. share: of a campaign's cases, relative to the other kinds.
+    its own. It raises UserError where the program refuses, AcceptedWrongly or RefusedWrongly where that was wrong, NotChecked
+    where it cannot say, and returns otherwise; any other exception is a traceback that a user would have seen. warm_up(): what
+    to import before limits hold. spawns: whether the code may start other programs. share: of a campaign's cases, relative to
+    the other kinds.
     """
 
     cases: Any
@@ -51,12 +56,13 @@ class Kind:
     spawns: bool = False
     share: float = 1.0
     limit_bytes: int = 1_000_000_000  # of memory; less where growth without end would take long to get there
+    limit_seconds: float = 20.0
     smallest: bool = True  # whether a failure is made smaller; not for cases that take seconds
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What became of one case: "accepted", "refused" or one of FAULTS; the message or traceback; what it took."""
+    """What became of one case: "accepted", "refused", "not checked" or one of FAULTS; the message or traceback; what it took."""
 
     outcome: str
     message: str = ""
