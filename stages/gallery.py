@@ -37,7 +37,7 @@ def main():
     thresholds = explorer.read_copy_thresholds(REFERENCE)
     explored = explorer.build(generator, load_model(JUDGE), training_pixels, thresholds, seed=params.seed)
     final = pictures.sample(generator, rows=params.final_rows, columns=params.final_columns, seed=params.seed)
-    grids = [pictures.grid(images, columns=params.columns, scale=params.scale) for images in snapshots]
+    grids = pictures.snapshot_grids(snapshots, columns=params.columns, scale=params.scale)
     with replacing_folder(GALLERY) as folder:
         for step, pixels in zip(steps, grids, strict=True):
             pictures.write_png(folder / f"img-{step}.png", pixels)

@@ -5,7 +5,6 @@ import csv
 import io
 import json
 import re
-import sys
 import warnings
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from gan.errors import DataError
 
 _MAX_JSON_BYTES = 4_000_000  # two networks of the explorer at their largest have 1,000,000
 _LONGEST_LINE = 10_000  # characters
+_LARGEST = float(np.finfo(np.float32).max)  # whatever is measured comes from float32; beyond it, differences overflow
 _LONGEST_NAME = 200  # characters of a metric's or a column's
 
 
@@ -43,10 +43,9 @@ def read_table(path, *, columns):
     missing = [name for name in columns if name not in header]
     if missing:
         raise DataError(f"{path}: column {missing[0]!r} is missing; expected {', '.join(columns)}, got {', '.join(header)}")
-    if len(rows) == 0 or not np.isfinite(rows).all():
-        raise DataError(
-            f"{path}: expected rows of finite numbers, got {len(rows)} rows with {(~np.isfinite(rows)).sum()} that are not"
-        )
+    finite = np.abs(rows) <= _LARGEST  # also False for NaN
+    if len(rows) == 0 or not finite.all():
+        raise DataError(f"{path}: expected rows of finite numbers, got {len(rows)} rows with {(~finite).sum()} that are not")
     steps = rows[:, header.index("step")]
     if (steps != np.rint(steps)).any() or (np.diff(steps) <= 0).any():
         raise DataError(f"{path}: expected whole steps that increase")
@@ -170,7 +169,7 @@ def _is_numbers(value):
 
 
 def _is_number(value):
-    return type(value) in (int, float) and abs(value) <= sys.float_info.max  # an int beyond it has no float
+    return type(value) in (int, float) and abs(value) <= _LARGEST
 
 
 def _is_name(text):

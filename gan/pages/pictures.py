@@ -8,13 +8,14 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from gan.arrays import load_archive
-from gan.errors import DataError
+from gan.errors import DataError, UserError
 from gan.generators import inputs_of
 from gan.images import CLASSES, IMAGE_SHAPE, tile, to_uint8
 
 _CAPTION_HEIGHT = 0.09  # of the width of the grid: a line of text that can be read wherever the digits can
 _CAPTION_GRAY = 255
 _SNAPSHOT_IMAGES = 100  # training draws 16
+_MOST_PIXELS = 200_000_000  # of all frames of an animation, which are in memory twice
 
 
 def read_snapshots(path):
@@ -39,6 +40,22 @@ def read_snapshots(path):
         around = steps[max(0, wrong[0] - 2) : wrong[0] + 1].tolist()
         raise DataError(f"{path}: expected steps that increase from 0 or more, got {around}")
     return steps, images
+
+
+def snapshot_grids(snapshots, *, columns, scale):
+    """The grid of each of the snapshots uint8 [k, n, h, w, 1], at most as many columns wide as it has images.
+
+    Raises UserError where all of them together have more pixels than an animation can hold.
+    """
+    count, images, height, width, _ = snapshots.shape
+    columns = min(columns, images)
+    pixels = count * -(-images // columns) * height * columns * width * scale**2
+    if pixels > _MOST_PIXELS:
+        raise UserError(
+            f"gallery.columns = {columns} and gallery.scale = {scale} give {count} snapshots {pixels:,} pixels, more than "
+            f"{_MOST_PIXELS:,}; lower gallery.scale, or raise train.log_every_steps"
+        )
+    return [grid(one, columns=columns, scale=scale) for one in snapshots]
 
 
 def grid(images, *, columns, scale):

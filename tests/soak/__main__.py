@@ -46,6 +46,9 @@ def main(campaigns, seed, count, out, shrink_seconds, replay, list_only):
         for kind, why in frame.left_out(name).items():
             click.echo(f"{name}/{kind} is left out: {why}")
     click.echo("\n".join(frame.table(rows)))
+    for name, row in rows.items():
+        for line in row.unchecked:
+            click.echo(f"NOT CHECKED {name}: {line}")
     failures = sum(row.failures for row in rows.values())
     cases = sum(row.cases for row in rows.values())
     click.echo(

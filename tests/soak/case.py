@@ -33,6 +33,10 @@ class AcceptedWrongly(Exception):
     """The program took what it should have refused, or gave another result than the input says."""
 
 
+class NotChecked(Exception):
+    """The case could not be run here, for a reason outside the program that the message names."""
+
+
 class RefusedWrongly(Exception):
     """The program refused what is right."""
 
@@ -50,10 +54,10 @@ class Kind:
     """One kind of cases.
 
     cases: a Hypothesis strategy of JSON values. run(case, folder): does what a user would with the case, in an empty folder of
-    its own. It raises UserError where the program refuses, AcceptedWrongly, RefusedWrongly or Fault where that was wrong, and
-    returns otherwise; any other exception is a traceback that a user would have seen. warm_up(): what to import before limits
-    hold. spawns: whether the code may start other programs, for which no limits on memory hold. share: of a campaign's cases,
-    relative to the other kinds. seconds, warm_up_seconds: after which a case, or the warming up, is a hang.
+    its own. It raises UserError where the program refuses, AcceptedWrongly, RefusedWrongly or Fault where that was wrong,
+    NotChecked where it cannot say, and returns otherwise; any other exception is a traceback that a user would have seen. warm_up(): what to
+    import before limits hold. spawns: whether the code may start other programs, for which no limits on memory hold. share: of a
+    campaign's cases, relative to the other kinds. seconds, warm_up_seconds: after which a case, or the warming up, is a hang.
     """
 
     cases: Any
@@ -70,7 +74,7 @@ class Kind:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What became of one case: "accepted", "refused" or one of FAULTS; the message or traceback; what it took."""
+    """What became of one case: "accepted", "refused", "not checked" or one of FAULTS; the message or traceback; what it took."""
 
     outcome: str
     message: str = ""

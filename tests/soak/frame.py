@@ -30,6 +30,7 @@ CAMPAIGNS = {
     "kills": "tests.soak.kills",
     "faults": "tests.soak.faults",
     "time": "tests.soak.time_schedule",
+    "supply": "tests.soak.supply",
 }
 
 
@@ -42,29 +43,30 @@ class Worker:
         self._process = None
         self._sandbox = None
 
-    def run(self, kind, case, limit_bytes):
-        """The Verdict of one case, and leaves its folder as `self.folder` until the next."""
+    def run(self, name, kind, case):
+        """The Verdict of one case of the Kind called `name`, and leaves its folder as `self.folder` until the next."""
         if self._process is None or self._served >= CASES_A_WORKER:
             self._start()
         self._served += 1
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
-        request = json.dumps({"kind": kind, "case": case, "folder": str(self.folder)}) + "\n"
+        request = json.dumps({"kind": name, "case": case, "folder": str(self.folder)}) + "\n"
         start = time.monotonic()
         with contextlib.suppress(BrokenPipeError):
             self._send(request.encode())
-        limits = self._kinds[kind]
-        answer, fault = self._answer(limits.warm_up_seconds if kind not in self._warm else limits.seconds, limit_bytes)
+        answer, fault = self._answer(kind.warm_up_seconds if name not in self._warm else kind.seconds, kind.limit_bytes)
         if answer == "warm":
-            self._warm.add(kind)
+            self._warm.add(name)
             start = time.monotonic()
-            answer, fault = self._answer(limits.seconds, limit_bytes)
+            answer, fault = self._answer(kind.seconds, kind.limit_bytes)
         seconds = time.monotonic() - start
         if fault is not None:
             self.stop()
+            if name not in self._warm:
+                raise RuntimeError(f"{name}: no case could be run: {fault[1]}")
             return Verdict(*fault, seconds=seconds)
         verdict = Verdict(**answer)
-        if verdict.peak_bytes > limit_bytes:
+        if verdict.peak_bytes > kind.limit_bytes:
             self.stop()  # the next case begins with the memory of a fresh process
             return dataclasses.replace(verdict, outcome="memory", message=f"{verdict.peak_bytes / 1e9:.2f} GB; {verdict.message}")
         return verdict
@@ -205,6 +207,7 @@ class Row:
     outcomes: Counter = dataclasses.field(default_factory=Counter)
     seconds: float = 0.0
     peak_bytes: int = 0
+    unchecked: list = dataclasses.field(default_factory=list)  # why cases could not be run here, a line each
 
     @property
     def failures(self):
@@ -262,7 +265,7 @@ def _run_kind(label, kind_name, kind, cases, worker, *, out, seed, module, shrin
     def run(case):
         text = json.dumps(case, sort_keys=True)
         if text not in known:
-            known[text] = worker.run(kind_name, case, kind.limit_bytes)
+            known[text] = worker.run(kind_name, kind, case)
         return known[text]
 
     failures = {}
@@ -273,14 +276,24 @@ def _run_kind(label, kind_name, kind, cases, worker, *, out, seed, module, shrin
         row.seconds += time.monotonic() - start
         row.outcomes[verdict.outcome] += 1
         row.peak_bytes = max(row.peak_bytes, verdict.peak_bytes)
-        if verdict.failed and verdict.signature not in failures:
-            failures[verdict.signature] = case
-            if not kind.smallest:
-                _keep(Path(out) / label, len(failures) - 1, module, kind_name, case, verdict, worker.folder)
-    for number, case in enumerate(failures.values() if kind.smallest else ()):
-        case = smallest(kind.cases, case, seed=seed, count=len(cases), run=run, limit_seconds=shrink_seconds)
-        verdict = worker.run(kind_name, case, kind.limit_bytes)
-        _keep(Path(out) / label, number, module, kind_name, case, verdict, worker.folder)
+        if verdict.outcome == "not checked":
+            row.unchecked.append(f"{case}: {verdict.message}")
+        if verdict.failed:
+            failures.setdefault(verdict.signature, (case, verdict))
+    for number, (case, first) in enumerate(failures.values()):
+        if kind.smallest and shrink_seconds:
+            case = smallest(kind.cases, case, seed=seed, count=len(cases), run=run, limit_seconds=shrink_seconds)
+        verdict = worker.run(kind_name, kind, case)
+        if not verdict.failed:  # it depends on what ran before, or on chance: what was seen once still counts
+            verdict = dataclasses.replace(first, message=f"{first.message}\n(not again when it was repeated)")
+        _keep(
+            Path(out) / label / f"{number:02d}-{verdict.outcome.replace(' ', '-')}",
+            module,
+            kind_name,
+            case,
+            verdict,
+            worker.folder,
+        )
     return row
 
 
@@ -306,12 +319,12 @@ def replay(path):
     content = json.loads(Path(path).read_text())
     with contextlib.closing(Worker(content["module"])) as worker:
         kind = importlib.import_module(content["module"]).KINDS[content["kind"]]
-        return worker.run(content["kind"], content["case"], kind.limit_bytes)
+        return worker.run(content["kind"], kind, content["case"])
 
 
 def table(rows):
     """The counts as lines: a row a kind, a sum at the end; `rows` is name -> Row."""
-    header = ["", "cases", "taken", "refused", *FAULTS.values(), "peak MB", "seconds"]
+    header = ["", "cases", "taken", "refused", "not run", *FAULTS.values(), "peak MB", "seconds"]
     lines = [header]
     sums = Row()
     for name, row in rows.items():
@@ -331,5 +344,5 @@ def table(rows):
 
 
 def _cells(name, row):
-    counts = [row.cases, *(row.outcomes[outcome] for outcome in ("accepted", "refused", *FAULTS))]
+    counts = [row.cases, *(row.outcomes[outcome] for outcome in ("accepted", "refused", "not checked", *FAULTS))]
     return [name, *map(str, counts), f"{row.peak_bytes / 1e6:.0f}", f"{row.seconds:.0f}"]

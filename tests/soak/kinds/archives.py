@@ -9,6 +9,7 @@ import os
 import stat
 import struct
 import tarfile
+import warnings
 import zipfile
 import zlib
 
@@ -83,7 +84,7 @@ def _gzip_bomb():
 
 def _zip(members):
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as file:
+    with zipfile.ZipFile(buffer, "w") as file, warnings.catch_warnings(action="ignore"):  # that a name comes twice
         for one in members:
             info = zipfile.ZipInfo(one["folder"] + one["name"].encode("utf-8", "replace").decode())
             kind = {"symlink": stat.S_IFLNK, "device": stat.S_IFBLK, "fifo": stat.S_IFIFO, "folder": stat.S_IFDIR}.get(

@@ -263,7 +263,7 @@ def run_snapshots(case, folder):
         and case["wrap"] == {"edits": [], "method": 0, "whole": None}
     )
     found, images = _refusing(right, lambda: pictures.read_snapshots(folder / "snapshots.npz"))
-    grids = [pictures.grid(one, columns=case["columns"], scale=case["scale"]) for one in images]
+    grids = pictures.snapshot_grids(images, columns=case["columns"], scale=case["scale"])
     for step, grid in zip(found, grids, strict=True):
         pictures.write_png(folder / f"img-{step}.png", grid)
     pictures.write_animation(folder / "evolution.png", grids, found, frame_milliseconds=100, last_milliseconds=2000)
