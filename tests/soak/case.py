@@ -55,9 +55,10 @@ class Kind:
 
     cases: a Hypothesis strategy of JSON values. run(case, folder): does what a user would with the case, in an empty folder of
     its own. It raises UserError where the program refuses, AcceptedWrongly, RefusedWrongly or Fault where that was wrong,
-    NotChecked where it cannot say, and returns otherwise; any other exception is a traceback that a user would have seen. warm_up(): what to
-    import before limits hold. spawns: whether the code may start other programs, for which no limits on memory hold. share: of a
-    campaign's cases, relative to the other kinds. seconds, warm_up_seconds: after which a case, or the warming up, is a hang.
+    NotChecked where it cannot say, and returns otherwise; any other exception is a traceback that a user would have seen.
+    warm_up(): what to import before limits hold. spawns: whether the code may start other programs, for which no limits on
+    memory hold. share: of a campaign's cases, relative to the other kinds. seconds, warm_up_seconds: after which a case, or the
+    warming up, is a hang.
     """
 
     cases: Any
