@@ -265,7 +265,7 @@ class Place:
 
     def _leftovers(self, note_may_stay):
         root = self.root
-        patterns = [".scratch/**/*", ".dvc/tmp/runs/*", ".git/**/*.lock", ".git/worktrees/*"]
+        patterns = [".scratch/train/**/*", ".dvc/tmp/runs/*", ".git/**/*.lock", ".git/worktrees/*"]
         if not note_may_stay:
             patterns.append(".dvc/tmp/flow.json")
         found = [str(path.relative_to(root)) for pattern in patterns for path in root.glob(pattern) if path.name != "train"]
