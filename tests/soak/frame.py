@@ -278,22 +278,17 @@ def _run_kind(label, kind_name, kind, cases, worker, *, out, seed, module, shrin
         row.peak_bytes = max(row.peak_bytes, verdict.peak_bytes)
         if verdict.outcome == "not checked":
             row.unchecked.append(f"{case}: {verdict.message}")
-        if verdict.failed:
-            failures.setdefault(verdict.signature, (case, verdict))
-    for number, (case, first) in enumerate(failures.values()):
-        if kind.smallest and shrink_seconds:
+        if verdict.failed and verdict.signature not in failures:
+            failures[verdict.signature] = (case, verdict)
+            if not kind.smallest:
+                _keep(Path(out) / label, len(failures) - 1, module, kind_name, case, verdict, worker.folder)
+    for number, (case, first) in enumerate(failures.values() if kind.smallest else ()):
+        if shrink_seconds:
             case = smallest(kind.cases, case, seed=seed, count=len(cases), run=run, limit_seconds=shrink_seconds)
         verdict = worker.run(kind_name, kind, case)
         if not verdict.failed:  # it depends on what ran before, or on chance: what was seen once still counts
             verdict = dataclasses.replace(first, message=f"{first.message}\n(not again when it was repeated)")
-        _keep(
-            Path(out) / label / f"{number:02d}-{verdict.outcome.replace(' ', '-')}",
-            module,
-            kind_name,
-            case,
-            verdict,
-            worker.folder,
-        )
+        _keep(Path(out) / label, number, module, kind_name, case, verdict, worker.folder)
     return row
 
 
