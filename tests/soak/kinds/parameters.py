@@ -126,11 +126,12 @@ WRONG_TYPES = {
 }
 
 
-def _wrong_values(value):
+def _wrong_values(path, value):
     if isinstance(value, list):
         return [5, "x", None, {}]
     numbers = [-1, float("nan"), float("inf"), -(10**400)] if type(value) in (int, float) else []
-    return WRONG_TYPES[type(value)] + numbers
+    wrong = WRONG_TYPES[type(value)] + numbers
+    return [item for item in wrong if item != 1.5] if path[-1].endswith("_seconds") else wrong  # 3 stands there for 3.0
 
 
 def _paths(value, path=()):
@@ -141,7 +142,7 @@ def _paths(value, path=()):
 
 
 structural = st.one_of(
-    st.sampled_from([(list(path), wrong) for path, value in LEAVES for wrong in range(len(_wrong_values(value)))]).map(
+    st.sampled_from([(list(path), wrong) for path, value in LEAVES for wrong in range(len(_wrong_values(path, value)))]).map(
         lambda pair: {"do": "wrong value", "path": pair[0], "which": pair[1]}
     ),
     st.sampled_from([list(path) for path in _paths(CONTENT) if path]).map(lambda path: {"do": "delete", "path": path}),
@@ -169,7 +170,7 @@ def text_of(case):
         *parents, last = case["path"] or [None]
         node = functools.reduce(lambda inner, key: inner[key], parents, content)
         if case["do"] == "wrong value":
-            node[last] = _wrong_values(node[last])[case["which"]]
+            node[last] = _wrong_values(case["path"], node[last])[case["which"]]
         elif case["do"] == "delete":
             del node[last]
         else:
