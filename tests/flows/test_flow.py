@@ -153,7 +153,7 @@ def test_a_failed_stage_gives_back_a_metrics_file_that_git_keeps(project, runs):
         (["--set", "tarin.steps=3"], "there is no tarin in params.yaml; did you mean train?"),
         (["--set", "train.steps"], "expected section.key=value"),
         (["--set", "train=3"], "it is a section; give one of train.steps, train.seed"),
-        (["--set", "train.steps=[1"], "the value is not valid YAML"),
+        (["--set", "train.steps=[1"], "': not valid YAML: "),
         (["--set", "train.steps=0"], "params.yaml: train.steps = 0: expected a whole number from 1"),
         (["--set", "flow.timeout_seconds=0"], "flow.timeout_seconds = 0: input should be greater than 0"),
         (["--isolated", "--base", "nowhere"], "git rev-parse: fatal: Needed a single revision"),
