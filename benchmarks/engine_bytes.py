@@ -97,7 +97,12 @@ def train(images_path, steps, *, threads=2, block_steps=None, xla=True, cores=No
 
     changes = {"threads": threads, "compiler": "xla" if xla else "graph"}
     params = read_section(ROOT / "params.yaml", "train", TrainParams).model_copy(update=changes)
-    start_tensorflow(params.threads, threads_an_operation=params.threads_an_operation)
+    start_tensorflow(
+        params.threads,
+        threads_an_operation=params.threads_an_operation,
+        instructions=params.instructions,
+        device=params.device,
+    )
     from gan.training import engine as engines
 
     if block_steps:

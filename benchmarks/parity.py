@@ -48,7 +48,9 @@ def main():
     from gan.training.params import TrainParams
 
     params = read_section(ROOT / "sets/lecture.yaml", "train", TrainParams)
-    start_tensorflow(params.threads).get_logger().setLevel("ERROR")  # it warns of many engines in one process
+    start_tensorflow(params.threads, instructions=params.instructions, device=params.device).get_logger().setLevel(
+        "ERROR"
+    )  # it warns of many engines in one process
     from benchmarks.variants import VARIANTS
 
     images = read_images(arguments.images)

@@ -84,7 +84,12 @@ def preparing(path, changes, *, score):
 
     from gan.runtime import start_tensorflow
 
-    tf = start_tensorflow(params.threads, threads_an_operation=params.threads_an_operation)
+    tf = start_tensorflow(
+        params.threads,
+        threads_an_operation=params.threads_an_operation,
+        instructions=params.instructions,
+        device=params.device,
+    )
     tf.get_logger().setLevel("ERROR")  # it warns of many engines in one process
     from tqdm import tqdm
 

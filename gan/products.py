@@ -22,31 +22,39 @@ def product(a, b):
 
 def with_alike_products(model):
     """A copy of a Keras model with `product` in its dense layers; it has the model's weights and order of weights."""
-
-    def copy(layer):
-        layer_class = _Dense if type(layer) is keras.layers.Dense else type(layer)
-        return layer_class.from_config(layer.get_config())
-
-    copied = keras.models.clone_model(model, clone_function=copy)
-    copied.set_weights(model.get_weights())
-    return copied
+    return _copy(model, lambda layer: _Dense if type(layer) is keras.layers.Dense else type(layer))
 
 
 def function_of(model):
     """A compiled function from what `model` takes to what it gives, by the weights that it has when the function is called.
 
-    Networks without convolutions are compiled by XLA and give the same bytes on every processor. With convolutions that would
-    take too long on a CPU; TensorFlow's own kernels compute them.
+    Layers compute in float32, whatever they were trained in: not every processor has bfloat16. Networks without convolutions are
+    compiled by XLA and give the same bytes on every processor. Convolutions would take too long that way; they are left to
+    TensorFlow's own kernels.
     """
     xla = not any(isinstance(layer, keras.layers.Conv2D) for layer in model.layers)
-    network = with_alike_products(model) if xla else model
+    network = _copy(model, lambda layer: _Dense if xla and type(layer) is keras.layers.Dense else type(layer), dtype="float32")
+    non_trainable = [variable.value for variable in network.non_trainable_variables]
 
     @tf.function(reduce_retracing=not xla, autograph=False, jit_compile=xla)
     def apply(weights, inputs):
         return network.stateless_call(weights, non_trainable, inputs, training=False)[0]
 
-    non_trainable = [variable.value for variable in network.non_trainable_variables]
     return lambda inputs: apply([variable.value for variable in model.trainable_variables], inputs)
+
+
+def _copy(model, class_of, dtype=None):
+    """A copy of `model` whose layers are of the class that `class_of(layer)` gives; those of mixed types compute in `dtype`."""
+
+    def copy(layer):
+        config = layer.get_config()
+        if dtype and isinstance(layer, keras.layers.Layer) and layer.dtype_policy.name.startswith("mixed"):
+            config["dtype"] = dtype
+        return class_of(layer).from_config(config)
+
+    copied = keras.models.clone_model(model, clone_function=copy)
+    copied.set_weights(model.get_weights())
+    return copied
 
 
 class _Dense(keras.layers.Dense):

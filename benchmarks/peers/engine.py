@@ -12,7 +12,7 @@ class Peer:
         from gan.training.params import TrainParams
 
         params = read_section("params.yaml", "train", TrainParams)
-        start_tensorflow(params.threads)
+        start_tensorflow(params.threads, instructions=params.instructions, device=params.device)
         from gan.training.engine import BLOCK_STEPS, Engine
 
         self._block_steps = BLOCK_STEPS

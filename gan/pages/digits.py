@@ -26,8 +26,10 @@ def draw_digits(generator, text, *, seed):
             "this model takes no wishes: it was not trained class-conditional; "
             "`gan use conditional-60s` and `dvc repro train` make one that does"
         )
+    from gan.products import function_of
+
     latents = np.random.default_rng(seed).standard_normal((len(text), inputs.latent_dim), np.float32)
     labels = np.array([int(character) if character != " " else 0 for character in text], np.int32)
-    cells = to_uint8(np.asarray(generator(inputs.arrange(latents, labels), training=False)))
+    cells = to_uint8(np.asarray(function_of(generator)(inputs.arrange(latents, labels))))
     cells[[character == " " for character in text]] = 0
     return tile(cells, columns=len(text))

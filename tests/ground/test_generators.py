@@ -73,3 +73,14 @@ def test_a_generator_with_other_inputs_is_refused(keras):
     inputs = [keras.Input((3,), name="latents"), keras.Input((), name="styles")]
     with pytest.raises(DataError, match="got inputs"):
         sampler(keras.Model(inputs, keras.layers.Concatenate()([inputs[0], keras.layers.Reshape((1,))(inputs[1])])))
+
+
+def test_a_generator_of_bfloat16_draws_in_float32_as_one_of_float32_does(keras):
+    from gan.training.networks import build_generator
+
+    options = {"network": "conv", "latent_dim": 6, "units": [8, 4], "leaky_slope": 0.2, "seed": 0, "conditional": True}
+    drawn = [
+        sampler(build_generator(**options, precision=precision)).draw(count=20, class_shares=UNIFORM, seed=0)[0]
+        for precision in ("float32", "bfloat16")
+    ]
+    assert np.array_equal(*drawn)

@@ -148,6 +148,7 @@ def test_upsampling_puts_each_channel_at_its_own_pixel(tensorflow):
     np.testing.assert_array_equal(keras.ops.space_to_depth(keras.ops.depth_to_space(x, 2), 2), x)
 
 
+@pytest.mark.bfloat16
 def test_a_saved_conv_model_loads_without_this_project(tensorflow, tmp_path):
     from gan.keras_files import save_model
     from gan.training.networks import build_generator
