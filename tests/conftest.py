@@ -7,6 +7,9 @@ import pytest
 from gan.kernels import pin_numpy
 
 pin_numpy()
+from gan import runtime  # noqa: E402
+from gan.errors import UserError  # noqa: E402
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job; programs under test inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -20,7 +23,16 @@ def tensorflow():
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with the tests that say how long they take, so that no worker is left alone with one at the end."""
+    """Skip what this processor cannot compute, and begin with the tests that say how long they take.
+
+    The latter so that no worker is left alone with a long one at the end.
+    """
+    try:
+        runtime.require_instructions("avx512_bf16")
+    except UserError as error:
+        for item in items:
+            if item.get_closest_marker("bfloat16"):
+                item.add_marker(pytest.mark.skip(reason=str(error)))
 
     def seconds(item):
         slow = item.get_closest_marker("slow")

@@ -259,6 +259,7 @@ def same_state(a, b):
     )
 
 
+@pytest.mark.bfloat16
 def test_a_conv_conditional_bfloat16_run_is_the_same_again_in_any_blocks_and_after_a_stop(conv_engine, monkeypatch, tmp_path):
     from gan.training import loop
     from gan.training.checkpoints import Scratch
@@ -277,6 +278,7 @@ def test_a_conv_conditional_bfloat16_run_is_the_same_again_in_any_blocks_and_aft
         assert same_state(whole.state, other.state)
 
 
+@pytest.mark.bfloat16
 def test_the_average_is_what_is_shown_and_saved(conv_engine):
     state = conv_engine.initial_state()
     expected = [weight.numpy() for weight in state["g"]]
@@ -291,6 +293,7 @@ def test_the_average_is_what_is_shown_and_saved(conv_engine):
     assert not np.array_equal(generator.get_weights()[0], state["g"][0].numpy())
 
 
+@pytest.mark.bfloat16
 def test_samples_of_a_conditional_run_show_all_digits(conv_engine):
     assert conv_engine._sample_labels.numpy().tolist() == [*range(10), *range(6)]
     assert conv_engine.samples(conv_engine.initial_state()).shape == (16, 28, 28, 1)

@@ -96,7 +96,7 @@ def test_conv_parameter_counts(tensorflow):
     assert build_discriminator(**CONV_DISCRIMINATOR).count_params() == discriminator - 9 * 129
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.bfloat16)])
 @pytest.mark.parametrize("network", ["dense", "conv"])
 def test_conditional_networks_heed_the_label(tensorflow, network, precision):
     from gan.training.networks import build_discriminator, build_generator, logits_of
