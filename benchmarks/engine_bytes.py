@@ -45,11 +45,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=500, help="training steps of each setting (default 500)")
     parser.add_argument("--rounds", type=int, default=1, help="turns of each setting (default 1)")
-    parser.add_argument(
-        "--only",
-        default="",
-        help="only settings with this text in their label, or one of these texts with | between; the first always runs",
-    )
+    parser.add_argument("--only", nargs="+", default=[""], help="only settings with one of these texts; the first always runs")
     parser.add_argument(
         "--images", default=ROOT / "data/raw/train-images-idx3-ubyte", type=Path, help="IDX file (default data/raw/)"
     )
@@ -62,11 +58,8 @@ def main():
         return
     if arguments.rounds < 1:
         parser.error("--rounds must be at least 1")
-    chosen = {
-        label: changes
-        for index, (label, changes) in enumerate(SETTINGS.items())
-        if index == 0 or any(text in label for text in arguments.only.split("|"))
-    }
+    wanted = [label for index, label in enumerate(SETTINGS) if index == 0 or any(text in label for text in arguments.only)]
+    chosen = {label: SETTINGS[label] for label in wanted}
     results = {label: [] for label in chosen}
     for number in range(arguments.rounds):
         for label, changes in chosen.items():
