@@ -134,7 +134,10 @@ def test_stage_bytes_compares_every_output_with_the_first_setting():
 
 @pytest.mark.parametrize("shade", ["gray", "black"])
 def test_stage_bytes_finds_what_a_stage_writes_and_which_one_fails(shade, tmp_path):
-    write = "import os, pathlib, sys; assert not sys.argv[1:]; [pathlib.Path('data', name).write_text(os.environ['SHADE']) for name in ('before', 'after')]"
+    write = (
+        "import os, pathlib, sys; assert not sys.argv[1:];"
+        "[pathlib.Path('data', name).write_text(os.environ['SHADE']) for name in ('before', 'after')]"
+    )
     for name, content in (("data/before", "old"), ("stages/__init__.py", ""), ("stages/gallery.py", "raise SystemExit(3)")):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content)
