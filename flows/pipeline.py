@@ -12,7 +12,7 @@ from flows.deadline import Deadline, TimeUp
 from flows.dvc.reproduce import StageFailed
 from flows.finish import finish
 from flows.git import Repository
-from flows.lock import RunLock, Skipped, when_free
+from flows.lock import RunLock, Skipped
 from flows.parent import end_with_parent, started_by_prefect
 from flows.pipeline_run import PipelineRun
 from flows.places import in_working_tree, in_worktree
@@ -86,12 +86,11 @@ def _run(request, prepared):
     with lock.exclusive_run(name, flow_run=run_id, policy=settings.overlap, log=log.warning, deadline=deadline) as killed:
         _clear_up_after(killed, repository, log)
         if request.isolated:
-            place = in_worktree(repository, request, parameters, lock)
+            here = in_worktree(repository, request, parameters, lock, deadline)
         else:
-            place = in_working_tree(repository, request, parameters, lock, prepared)
-        with place as (tree, base, session):
-            described = when_free(session.describe, policy=settings.overlap, deadline=deadline)
-            run = PipelineRun(run_id, request, settings, repository, tree, base, session, described, deadline, log)
+            here = in_working_tree(repository, request, parameters, lock, deadline, prepared)
+        with here as place:
+            run = PipelineRun(run_id, request, settings, repository, place, deadline, log)
             return _run_stages(run) or finish(run)
 
 

@@ -161,6 +161,7 @@ flow:
   grace_seconds: 8.0
   overlap: wait
   git_remote: origin
+  claim_seconds: 8
   download:
     stage: fetch
     attempts: 3
