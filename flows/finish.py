@@ -90,11 +90,11 @@ def _show(run, previous, picture, new):
 
 def _final_state(run, new, errors):
     message = ", ".join(f"{stage} {outcome}" for stage, outcome in run.outcomes.items())
-    message += f"; recorded as {new.tag}" if new else ""
+    message += f"; recorded as {new.tag}: {new.verdict.message}" if new else ""
     if errors:
         return Failed(name="NotPushed", message=f"{message}; {'; '.join(errors)}")
     if new and new.verdict.mark == "worse":
-        return Completed(name="Worse", message=f"{message}, not accepted: {new.verdict.message}")
+        return Completed(name="Worse", message=f"{message}, not accepted")
     if run.all_cached():
         return Completed(name=CACHED, message=message if new else "nothing changed")
     return Completed(message=message)

@@ -12,10 +12,12 @@ from flows.deadline import Deadline, TimeUp
 from flows.dvc.reproduce import StageFailed
 from flows.finish import finish
 from flows.git import Repository
+from flows.late import give_way_to_newer
 from flows.lock import RunLock, Skipped
 from flows.parent import end_with_parent, started_by_prefect
 from flows.pipeline_run import PipelineRun
 from flows.places import in_working_tree, in_worktree
+from flows.remotes import fetch_base
 from flows.request import RunRequest
 from flows.stage_task import STOPPED, StageTask
 from flows.worktree import remove_left_over
@@ -74,9 +76,12 @@ def bring_up_to_date(request, prepared=None):
 
 def _run(request, prepared):
     log = get_run_logger()
+    if newer := give_way_to_newer():
+        raise Skipped(f"skipped: {newer} is due as well")
     repository = Repository.around(Path.cwd())
     request = request.on(runtime.flow_run.scheduled_start_time)
     if request.isolated:  # the branch may move on while the run waits
+        fetch_base(repository, request.base, log.warning)
         request = replace(request, base=repository.commit_id(request.base))
     parameters = request.parameters(repository)
     settings = parameters.settings

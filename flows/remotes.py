@@ -24,6 +24,17 @@ def fetch_versions(repository, git_remote, log):
             log(f"cannot fetch versions from {git_remote}: {error}")
 
 
+def fetch_base(repository, base, log):
+    """Where `base` is a remote's branch, such as origin/main, take it as it is there now."""
+    remote, _, branch = base.partition("/")
+    if branch and repository.has_remote(remote):
+        try:
+            reference = f"+refs/heads/{branch}:refs/remotes/{remote}/{branch}"
+            repository.over_network("fetch", "--quiet", "--no-tags", "--end-of-options", remote, reference)
+        except GitError as error:
+            log(f"cannot fetch {base}: {error}")
+
+
 def remember_versions(repository, session):
     """Let DVC know what all versions were made of, so that what any machine has made is restored."""
     commits = [version.commit for version in reversed(versions.every(repository))]

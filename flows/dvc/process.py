@@ -152,6 +152,9 @@ def _answer(request, dvc_main, repo_class):
     if "remember" in request:
         with repo_class() as repo:
             return {"news": _sharing().remember(repo, **request["remember"])}
+    if "try_remote" in request:
+        with repo_class() as repo:
+            return {"url": _sharing().try_remote(repo)}
     if "push" in request:
         with repo_class() as repo:
             return {"code": _sharing().push(repo, dvc_main)}

@@ -89,6 +89,12 @@ class DvcSession:
         if answer["code"] != 0:
             raise UserError(f"dvc push: {' '.join(line for line in lines if line.startswith('ERROR'))[:_MESSAGE_CHARACTERS]}")
 
+    def try_remote(self, deadline=None):
+        """Write a file to the remote and take it away again; the remote's address, or None. Raises UserError, and TimeUp."""
+        answer, _ = self._ask({"try_remote": True}, None, deadline)
+        _require_success(answer)
+        return answer["url"]
+
     def dvc(self, *arguments, on_line=None, deadline=None):
         """Run `dvc` with `arguments`: (exit code, lines). `on_line` gets each line as it comes; TimeUp after the Deadline."""
         answer, lines = self._ask({"dvc": list(arguments)}, on_line, deadline)

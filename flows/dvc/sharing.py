@@ -52,6 +52,23 @@ def push(repo, dvc_main):
     return 1
 
 
+def try_remote(repo):
+    """Write a file to the default remote, read it and remove it; the remote's address, or None where there is none."""
+    name = repo.config["core"].get("remote")
+    if name is None:
+        return None
+    remote = repo.cloud.get_remote_odb(None, "push")
+    remote.fs.makedirs(remote.path, exist_ok=True)
+    path = remote.fs.join(remote.path, f".try-{os.getpid()}")
+    remote.fs.pipe_file(path, b"a try")
+    try:
+        if remote.fs.cat_file(path) != b"a try":
+            raise OSError(f"{path} was not read as it was written")
+    finally:
+        remote.fs.remove(path)
+    return repo.config["remote"][name]["url"]
+
+
 def _read_note(note_file):
     try:
         note = json.loads(Path(note_file).read_text(encoding="utf-8"))

@@ -162,6 +162,7 @@ flow:
   overlap: wait
   git_remote: origin
   claim_seconds: 8
+  free_gigabytes: 0.1
   download:
     stage: fetch
     attempts: 3
