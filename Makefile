@@ -16,7 +16,7 @@ FITTING = $(or $(shell for python in $(PYTHONS); do "$$python" -c '$(FITS)' 2>/d
   $(error $(REFUSAL)))
 
 .DEFAULT_GOAL := help
-.PHONY: soak help repro restore flow schedule server worker live screenshots versions test test-quick env env-test check lint lock bench clean
+.PHONY: soak many-machines help repro restore flow schedule server worker live screenshots versions test test-quick env env-test check lint lock bench clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ lock: ## renew the lock files from requirements*.in (newest versions within thei
 	  $(VENV)-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 	    --no-emit-index-url $$name.in -o $$name.lock || exit 1; \
 	done
+
+many-machines: env-test ## a server, storage and workers on namespaces of this machine, while things break; as root, some ten minutes
+	@$(BIN)/python -m tests.many_machines
 
 soak: env-test ## make things go wrong by the thousand: docs/reliability.md; ARGS="inputs --count 500 --seed 7", or ARGS=--help
 	@$(BIN)/python -m tests.soak $(ARGS)

@@ -10,13 +10,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 
-from tests.helpers.pipeline_project import Project
+from tests.helpers import toy_project
+from tests.helpers.pipeline_project import ROOT, Project
 from tests.helpers.toy_project import wait_for
 from tests.many_machines import network
 
@@ -104,6 +104,7 @@ class Team:
     hosts: dict
     workers: dict = field(default_factory=dict)
     server: subprocess.Popen | None = None
+    storage: subprocess.Popen | None = None
 
     @property
     def url(self):
@@ -196,11 +197,10 @@ class Team:
 
 
 @contextlib.contextmanager
-def team(*, params, workers=("a", "b"), more=()):
-    """Yield a Team whose server and storage run, with the small real pipeline on the storage host.
+def team(make_project, *, workers=("a", "b"), more=()):
+    """Yield a Team whose server and storage run, and the project that `make_project(folder)` makes, pushed to the storage host.
 
-    params: a function that changes the parameters. more: names of hosts that get nothing. The calling thread stands on a host of
-    its own in the block.
+    more: names of hosts that get no worker yet. The calling thread stands on a host of its own in the block.
     """
     folder = Path(tempfile.mkdtemp(prefix="team-"))
     folder.chmod(0o755)  # PostgreSQL's own user must get in
@@ -208,9 +208,9 @@ def team(*, params, workers=("a", "b"), more=()):
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         hosts = stack.enter_context(network.network(["server", "storage", "control", *workers, *more]))
         made = Team(folder, hosts)
-        stack.callback(_kill_all, hosts)
+        stack.callback(_end, made)
         _start_storage(made)
-        _start_project(made, params)
+        _start_project(made, make_project)
         stack.enter_context(standing_on(hosts["control"]))
         (folder / "login").write_text(LOGIN)
         (folder / "login").chmod(0o600)
@@ -276,7 +276,7 @@ def _start_storage(made):
     )
     os.makedirs("/run/sshd", exist_ok=True)  # the folder that sshd shuts its unprivileged part in
     with open(folder / "sshd.log", "wb") as log:
-        subprocess.Popen(
+        made.storage = subprocess.Popen(
             made.hosts["storage"].command(_sshd(), "-D", "-e", "-f", folder / "sshd_config"),
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -285,17 +285,34 @@ def _start_storage(made):
         )
 
 
-def _start_project(made, params):
-    """The small real pipeline, pushed to the storage host's git, with its DVC remote there."""
-    folder = made.folder / "start"
+def real_project(folder):
+    """The small real pipeline; checkpoints come quickly."""
     folder.mkdir()
     project = Project(folder)
-    shutil.copy(Path(__file__).parents[2] / "prefect.yaml", folder)
-    project.edit(params)
+    project.edit(lambda params: params["runtime"].update(checkpoint_every_seconds=0.5))
+
+
+def toy(folder):
+    """Six stages of no weight, with the flow of this project."""
+    toy_project.Project(folder).create()
+    for name in ("flows", "gan"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder.parent / "source").mkdir()
+
+
+def _start_project(made, make_project):
+    folder = made.folder / "start"
+    make_project(folder)
+    shutil.copy(ROOT / "prefect.yaml", folder)
     storage = f"ssh://root@{made.hosts['storage'].address}{made.folder}/storage/dvc"
-    project.run("dvc", "remote", "add", "--default", "storage", storage)
-    project.commit("Share")
-    project.run("git", "push", "--quiet", str(made.folder / "storage/git"), "main")
+    options = ["-c", "user.name=someone", "-c", "user.email=someone@example.org"]
+    for command in (
+        ["dvc", "remote", "add", "--default", "storage", storage],
+        ["git", "add", "--all"],
+        ["git", *options, "commit", "--quiet", "-m", "Share"],
+        ["git", "push", "--quiet", str(made.folder / "storage/git"), "main"],
+    ):
+        subprocess.run(command, cwd=folder, env=_environment(made.folder), check=True)
 
 
 def _environment(folder):
@@ -312,11 +329,16 @@ def _environment(folder):
     }
 
 
-def _kill_all(hosts):
-    for host in hosts.values():
+def _end(made):
+    """Kill all that runs on the hosts; where it ends with an error, show what workers and server have said."""
+    if sys.exc_info()[0] is not None:
+        for log in [*made.folder.glob("*/worker.log"), made.folder / "server.log"]:
+            print(f"--- the end of {log}\n{log.read_text(errors='replace')[-5000:]}")
+    for host in made.hosts.values():
         done = subprocess.run(["ip", "netns", "pids", host.namespace], capture_output=True, text=True, check=False)
         for pid in map(int, done.stdout.split()):
             with contextlib.suppress(ProcessLookupError):
-                if pid != os.getpid():
-                    os.kill(pid, signal.SIGKILL)
-    time.sleep(0.5)
+                os.kill(pid, signal.SIGKILL)
+    for process in (made.storage, made.server, *(worker.process for worker in made.workers.values())):
+        if process is not None:
+            process.wait(30)
