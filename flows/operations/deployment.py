@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from prefect import get_client
-from prefect.blocks.notifications import AppriseNotificationBlock, CustomWebhookNotificationBlock
+from prefect.blocks.notifications import CustomWebhookNotificationBlock, SlackWebhook
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import StateType
 from prefect.events import AutomationCore, ChangeFlowRunState, EventTrigger, Posture, SendNotification, SequenceTrigger
@@ -91,7 +91,8 @@ def _blocks(webhook, mail):
     if mail:
         if not mail.startswith(("mailto://", "mailtos://")):
             raise UserError(f"--mail {mail.partition(':')[0]}:…: expected mailto://USER:PASSWORD@HOST?from=…&to=…")
-        made.append(AppriseNotificationBlock(url=mail).save("mail", overwrite=True))
+        # Prefect has no block for plain mail; this one hands any address that is not Slack's to Apprise
+        made.append(SlackWebhook(url=mail).save("mail", overwrite=True))
     return made
 
 

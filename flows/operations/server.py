@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -44,11 +45,12 @@ def serve(*, host, port, home, team, login_file, more=()):
 
 def settings(*, host, port, home, login):
     """The environment of the server; what the user's own says goes first. login: "user:password" or None."""
-    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 (compared, not bound)
+    shown = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host  # noqa: S104 (compared)
     wanted = {
         "PREFECT_HOME": str(home),
         # its page asks this address, and would ask port 4200 whatever port it came from; a page from elsewhere asks its own host
         "PREFECT_SERVER_UI_API_URL": f"http://{shown}:{port}/api" if host in LOOPBACK else "/api",
+        "PREFECT_UI_URL": f"http://{shown}:{port}",  # of the links in notifications
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         # held slots must be freed even if the server was restarted meanwhile
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",

@@ -78,7 +78,7 @@ class Worker:
     def stop(self):
         """End the worker in order."""
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(60)
+        self.process.wait(240)
 
     def lose_power(self):
         """Kill all that runs on this host, at once and with no warning."""
@@ -133,7 +133,7 @@ class Team:
 
     def stop_server(self):
         self.server.send_signal(signal.SIGTERM)
-        self.server.wait(60)
+        self.server.wait(120)
 
     def request(self, *overrides):
         """Ask for a run with these parameters; its id."""
