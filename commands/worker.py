@@ -12,13 +12,16 @@ from flows.git import Repository
 from flows.request import Parameters
 from gan.errors import UserError
 
+_END_SECONDS = 30  # for the rest, after the stage in progress has saved
+
 
 @click.command()
 @click.option("--pool", default="pipeline", show_default=True, help="The work pool.")
 @click.option("--queue", "queues", multiple=True, default=["cpu"], show_default=True, help="cpu or gpu; repeatable.")
 @click.option("--name", default=socket.gethostname, show_default="the host's", help="Of the worker.")
 @click.option("--fetch/--no-fetch", default=True, show_default=True, help="Take up the newest commit of this branch first.")
-def worker(pool, queues, name, fetch):
+@click.pass_context
+def worker(context, pool, queues, name, fetch):
     """Take runs from the server's work pool until Ctrl-C.
 
     On a new machine: `git clone URL && cd … && make worker`. It takes up the newest commit, makes the environment if the lock has
@@ -32,14 +35,16 @@ def worker(pool, queues, name, fetch):
         os.execvp("make", ["make", "--no-print-directory", "worker", f"ARGS={arguments}"])  # noqa: S606, S607 (it is in no shell)
     from flows.operations import checks
 
-    findings = checks.of_machine(repository, Parameters.in_tree(repository).settings)
+    settings = Parameters.in_tree(repository).settings
+    findings = checks.of_machine(repository, settings)
     for finding in findings:
         click.echo(finding)
     if not all(finding.good for finding in findings):
         raise UserError("this machine takes no work yet; mend what is BAD above and start again")
     from flows.operations.worker import run_worker
 
-    run_worker(repository, pool=pool, queues=queues, name=name)
+    stop_seconds = settings.grace_seconds + _END_SECONDS
+    context.exit(run_worker(repository, pool=pool, queues=queues, name=name, stop_seconds=stop_seconds))
 
 
 def _take_up_newest(repository):

@@ -4,12 +4,11 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
+from flows.operations.child import run_to_end
 from flows.operations.database import Database
-from flows.parent import ended_with_this_process
 from gan.errors import UserError
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -32,15 +31,7 @@ def serve(*, host, port, home, team, login_file, more=()):
         if team:
             environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database.url
         command = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port), *more]
-        ending = ended_with_this_process(signal.SIGINT)
-        server = subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=ending)
-        kept = {number: signal.signal(number, lambda *_: _end(server)) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            return server.wait()
-        finally:
-            for number, handler in kept.items():
-                signal.signal(number, handler)
-            _end(server)
+        return run_to_end(command, environment, asked_by=signal.SIGINT, stop_seconds=_STOP_SECONDS)
 
 
 def settings(*, host, port, home, login):
@@ -82,16 +73,3 @@ def read_login(file):
     if readable:
         raise UserError(f"{file}: others can read it; chmod 600 {file}")
     return content
-
-
-def _end(server):
-    """End the server and what it has started."""
-    if server.poll() is not None:
-        return
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(server.pid, signal.SIGINT)
-    try:
-        server.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGKILL)

@@ -3,16 +3,21 @@
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 
+from flows.operations.child import run_to_end
 from flows.operations.deployment import HEARTBEAT_SECONDS
 from gan.errors import UserError
 
 _MAINTENANCE = "30 4 * * 0"  # Sundays, when the nightly run is over
 
 
-def run_worker(repository, *, pool, queues, name):
-    """Become Prefect's process worker; raises UserError where the pool has no such queue."""
+def run_worker(repository, *, pool, queues, name, stop_seconds):
+    """Run Prefect's process worker to its end; its exit code. Raises UserError where the pool has no such queue.
+
+    stop_seconds: what it gets to end in order, with its run.
+    """
     _require_queues(pool, queues)
     own = asyncio.run(_plan_maintenance(repository, pool, name))
     wanted = {
@@ -22,7 +27,9 @@ def run_worker(repository, *, pool, queues, name):
     chosen = [word for queue in (*queues, own) for word in ("--work-queue", queue)]
     command = ["-m", "prefect", "--no-prompt", "worker", "start", "--type", "process", "--pool", pool, "--name", name, *chosen]
     environment = {**wanted, **os.environ, "PIPELINE_HOME": str(repository.root)}
-    os.execve(sys.executable, [sys.executable, *command, "--limit", "1"], environment)  # noqa: S606 (no shell is wanted)
+    # Prefect's worker can hang in its end where it is asked to end in the moment in which a run does
+    whole = [sys.executable, *command, "--limit", "1"]
+    return run_to_end(whole, environment, asked_by=signal.SIGTERM, stop_seconds=stop_seconds)
 
 
 def _require_queues(pool, queues):

@@ -54,9 +54,11 @@ def receiver(handler):
         server.daemon_threads, server.got = True, []
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @pytest.mark.slow(seconds=60)
