@@ -1,4 +1,4 @@
-"""Scheduled runs that are due at once, as after an outage: the newest does the work, and the others are skipped."""
+"""Scheduled runs that are due at once, as after an outage: the first to start does the work of all; the others are skipped."""
 
 import datetime
 
@@ -11,14 +11,18 @@ from prefect.states import Completed
 _MOST = 200  # that one question to the server brings
 
 
-def give_way_to_newer():
-    """Skip the runs of this run's schedule that are due; the name of the newest where it is newer than this run, else None."""
+def take_over_what_is_due():
+    """Skip the other runs of this run's schedule that are due; the time for which this run works, the latest of all.
+
+    The first to start and not the newest: else a schedule shorter than a run's start would skip for ever.
+    """
+    when = runtime.flow_run.scheduled_start_time
     if runtime.deployment.id is None:
-        return None
+        return when
     with get_client(sync_client=True) as client:
         own = client.read_flow_run(runtime.flow_run.id)
         if not own.auto_scheduled:
-            return None
+            return when
         due = FlowRunFilter.model_validate(
             {
                 "deployment_id": {"any_": [runtime.deployment.id]},
@@ -28,8 +32,7 @@ def give_way_to_newer():
         )
         found = client.read_flow_runs(flow_run_filter=due, sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=_MOST)
         others = [run for run in found if run.auto_scheduled and run.id != own.id]
-        newer = [run for run in others if run.expected_start_time > own.expected_start_time]
         for run in others:
-            if run not in newer[:1]:
-                client.set_flow_run_state(run.id, Completed(name="Skipped", message="skipped: a newer run was due"), force=True)
-    return newer[0].name if newer else None
+            skipped = Completed(name="Skipped", message=f"skipped: {own.name} was due as well and does the work")
+            client.set_flow_run_state(run.id, skipped, force=True)
+    return max([when, *(run.expected_start_time for run in others)])

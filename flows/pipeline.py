@@ -12,7 +12,7 @@ from flows.deadline import Deadline, TimeUp
 from flows.dvc.reproduce import StageFailed
 from flows.finish import finish
 from flows.git import Repository
-from flows.late import give_way_to_newer
+from flows.late import take_over_what_is_due
 from flows.lock import RunLock, Skipped
 from flows.parent import end_with_parent, started_by_prefect
 from flows.pipeline_run import PipelineRun
@@ -76,10 +76,9 @@ def bring_up_to_date(request, prepared=None):
 
 def _run(request, prepared):
     log = get_run_logger()
-    if newer := give_way_to_newer():
-        raise Skipped(f"skipped: {newer} is due as well")
+    when = take_over_what_is_due()
     repository = Repository.around(Path.cwd())
-    request = request.on(runtime.flow_run.scheduled_start_time)
+    request = request.on(when)
     if request.isolated:  # the branch may move on while the run waits
         fetch_base(repository, request.base, log.warning)
         request = replace(request, base=repository.commit_id(request.base))

@@ -47,9 +47,7 @@ def _play(made, sets, say, *, resumes):
 
     a.start()
     runs += [made.request(*sets[2]) for _ in range(2)]
-    taken = wait_for(
-        lambda: [run for run in runs[3:] if " step 100/" in " " + made.log(run) or "step 500/" in made.log(run)], 600, "training"
-    )
+    taken = wait_for(lambda: [run for run in runs[3:] if "step 100/" in made.log(run)], 600, "training")
     owner = next(worker for worker in made.workers.values() if taken[0] in worker.log())
     other = b if owner is a else a
     owner.lose_power()
