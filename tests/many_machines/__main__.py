@@ -4,6 +4,7 @@ With `--toy` the stages have no weight and keep no checkpoints. Prints what it d
 with 77 where there can be no such team on this machine.
 """
 
+import signal
 import sys
 import time
 
@@ -20,6 +21,7 @@ def main():
     if reason := why_not():
         print(f"not here: {reason}")
         sys.exit(77)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all is taken down again
     light = "--toy" in sys.argv[1:]
     with team(toy if light else real_project, more=["third"]) as made:
         _play(made, (*_SHORT, _LONG[light]), _say(), resumes=not light)

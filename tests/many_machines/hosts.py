@@ -286,10 +286,12 @@ def _start_storage(made):
 
 
 def real_project(folder):
-    """The small real pipeline; checkpoints come quickly."""
+    """The small real pipeline; checkpoints come quickly, and a machine that lost power is waited for."""
     folder.mkdir()
     project = Project(folder)
-    project.edit(lambda params: params["runtime"].update(checkpoint_every_seconds=0.5))
+    project.edit(
+        lambda params: (params["runtime"].update(checkpoint_every_seconds=0.5), params["flow"].update(claim_seconds=900))
+    )
 
 
 def toy(folder):
