@@ -36,20 +36,32 @@ def push(repo, dvc_main):
 
     A transfer that was cut leaves a part of an object under the object's name, and DVC takes it for the whole ever after.
     """
-    if code := dvc_main(["push"]):
-        return code
     remote = repo.cloud.get_remote_odb(None, "push")
     objects = {remote.oid_to_path(oid): repo.cache.local.oid_to_path(oid) for oid in _objects(repo)}
-    for _ in range(2):
-        found = remote.fs.info(list(objects), return_exceptions=True)
-        cut = [path for path, info in zip(objects, found, strict=True) if _size(info) != os.path.getsize(objects[path])]
-        if not cut:
-            return 0
-        for path in cut:  # the next run would skip it
-            print(f"{path} on the remote is not whole: sent again", flush=True)
-            _replace(remote.fs, objects[path], path)
-    print(f"ERROR: {cut[0]} on the remote stays incomplete", flush=True)
-    return 1
+    _send_again(remote.fs, objects, missing=False)  # DVC itself stops at a list of files that was cut
+    if code := dvc_main(["push"]):
+        return code
+    _send_again(remote.fs, objects, missing=True)
+    if left := _not_whole(remote.fs, objects, missing=True):
+        print(f"ERROR: {left[0]} on the remote stays incomplete", flush=True)
+    return 1 if left else 0
+
+
+def _send_again(fs, objects, *, missing):
+    """Send what is not whole on the remote."""
+    for path in _not_whole(fs, objects, missing=missing):
+        print(f"{path} on the remote is not whole: sent again", flush=True)
+        _replace(fs, objects[path], path)
+
+
+def _not_whole(fs, objects, *, missing):
+    """Those of the remote's paths in `objects`, path there -> path here, that are of another size there.
+
+    missing: those that are not there count as well.
+    """
+    found = dict(zip(objects, fs.info(list(objects), return_exceptions=True), strict=True))
+    sizes = {path: info["size"] if isinstance(info, dict) else None for path, info in found.items()}
+    return [path for path, size in sizes.items() if size != os.path.getsize(objects[path]) and (missing or size is not None)]
 
 
 def try_remote(repo):
@@ -134,10 +146,6 @@ def _objects(repo):
             if identity.isdir:
                 found.update(child.value for _, _, child in Tree.load(repo.cache.local, identity))
     return found
-
-
-def _size(info):
-    return info["size"] if isinstance(info, dict) else None
 
 
 def _replace(fs, source, path):
