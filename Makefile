@@ -16,7 +16,7 @@ FITTING = $(or $(shell for python in $(PYTHONS); do "$$python" -c '$(FITS)' 2>/d
   $(error $(REFUSAL)))
 
 .DEFAULT_GOAL := help
-.PHONY: soak help repro restore flow schedule server live screenshots versions test test-quick env env-test check lint lock bench clean
+.PHONY: soak many-machines help repro restore flow schedule server worker live screenshots versions test test-quick env env-test check lint lock bench clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,9 +33,11 @@ flow: env check ## the same as one Prefect run; ARGS="--set train.steps=1000 --s
 schedule: env check ## serve the flow on a schedule; ARGS='--cron "0 2 * * *" --timezone Europe/Berlin', or ARGS=--help
 	@$(BIN)/gan schedule $(ARGS)
 
-server: env ## Prefect's server and page at http://127.0.0.1:4200, for `make flow` and `make schedule`; Ctrl-C stops it
-	@export PREFECT_HOME="$${PREFECT_HOME:-$(CURDIR)/.scratch/prefect}"; mkdir -p "$$PREFECT_HOME"; \
-	  exec $(BIN)/prefect server start --host 127.0.0.1 $(ARGS)
+server: env ## Prefect's server and page at http://127.0.0.1:4200; ARGS="--port 4300", for a team docs/team.md; Ctrl-C stops it
+	@exec $(BIN)/gan server start $(ARGS)
+
+worker: env ## take runs from a Prefect server: docs/team.md; ARGS="--queue gpu --queue cpu", or ARGS=--help; Ctrl-C stops it
+	@exec $(BIN)/gan worker $(ARGS)
 
 live: env $(VENV)-live/.installed ## watch training in TensorBoard at http://127.0.0.1:6006; Ctrl-C stops it, and not the training
 	@$(BIN)/gan live --tensorboard $(VENV)-live/bin/tensorboard $(ARGS)
@@ -66,6 +68,9 @@ lock: ## renew the lock files from requirements*.in (newest versions within thei
 	  $(VENV)-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 	    --no-emit-index-url $$name.in -o $$name.lock || exit 1; \
 	done
+
+many-machines: env-test ## a server, storage and workers on namespaces of this machine, while things break; as root, some ten minutes
+	@$(BIN)/python -m tests.many_machines
 
 soak: env-test ## make things go wrong by the thousand: docs/reliability.md; ARGS="inputs --count 500 --seed 7", or ARGS=--help
 	@$(BIN)/python -m tests.soak $(ARGS)

@@ -29,7 +29,12 @@ def prefect_server(home, **variables):
         server = subprocess.Popen(
             [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)],
             # its page asks port 4200 if nobody says otherwise
-            env={**prefect_environment(home), "PREFECT_SERVER_UI_API_URL": url, **variables},
+            env={
+                **prefect_environment(home),
+                "PREFECT_SERVER_UI_API_URL": url,
+                "PREFECT_UI_URL": url.removesuffix("/api"),
+                **variables,
+            },
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -18,6 +18,11 @@ COMMANDS = {
     "schedule": ("commands.schedule:schedule", "Run the pipeline on a schedule."),
     "live": ("commands.live:live", "Watch training in TensorBoard."),
     "report-change": ("commands.report_change:report_change", "Report what a change does, for its review."),
+    "worker": ("commands.worker:worker", "Take runs from a Prefect server."),
+    "deploy": ("commands.deploy:deploy", "Put the pipeline on a Prefect server."),
+    "doctor": ("commands.doctor:doctor", "Say whether all can be left alone."),
+    "maintain": ("commands.maintain:maintain", "Let go what is no longer needed."),
+    "server": ("commands.server:server", "Run Prefect's server, back it up, restore it."),
     "versions": ("commands.versions:versions", "List, show, compare and prune recorded runs."),
 }
 

@@ -20,7 +20,7 @@ def finish(run):
     new = _record(run, previous) if recorded else None
     picture = None if previous is None or run.all_cached() else _picture_of(run, previous)
     run.session.stop()
-    errors = push_versions(run.repository, run.settings, run.log.info) if recorded else []
+    errors = push_versions(run.repository, run.settings, run.log.info, run.deadline) if recorded else []
     if not run.all_cached():
         _show(run, previous, picture, new)
     for error in errors:
@@ -31,8 +31,11 @@ def finish(run):
 def _record(run, previous):
     """The NewVersion that the run has become, or None where nothing changed."""
     files = versions.files_to_commit(run.description)
+    if not versions.differs(run.tree, files):
+        return None
     # a version that the user's branch does not have yet is new there, even if some isolated run made the same
-    if not versions.differs(run.tree, files, newest_version=previous if run.request.isolated else None):
+    if run.request.isolated and (same := versions.same_as(run.tree, files, versions.every(run.repository))):
+        run.log.info("the same as %s", same.tag)
         return None
     settings, verdict, last = run.settings.gate, gate.PARTIAL, None
     if run.request.stage is None:
@@ -87,11 +90,11 @@ def _show(run, previous, picture, new):
 
 def _final_state(run, new, errors):
     message = ", ".join(f"{stage} {outcome}" for stage, outcome in run.outcomes.items())
-    message += f"; recorded as {new.tag}" if new else ""
+    message += f"; recorded as {new.tag}: {new.verdict.message}" if new else ""
     if errors:
         return Failed(name="NotPushed", message=f"{message}; {'; '.join(errors)}")
     if new and new.verdict.mark == "worse":
-        return Completed(name="Worse", message=f"{message}, not accepted: {new.verdict.message}")
+        return Completed(name="Worse", message=f"{message}, not accepted")
     if run.all_cached():
         return Completed(name=CACHED, message=message if new else "nothing changed")
     return Completed(message=message)

@@ -8,6 +8,7 @@ from pathlib import Path
 from gan.errors import UserError
 
 _MESSAGE_CHARACTERS = 500
+_SSH = "ssh -o BatchMode=yes -o ConnectTimeout=30 -o ServerAliveInterval=15 -o ServerAliveCountMax=8"
 
 
 class GitError(UserError):
@@ -39,8 +40,15 @@ class Repository:
             error = done.stderr if text else done.stderr.decode(errors="replace")
             lines = [line for line in error.strip().splitlines() if line.strip()]
             reason = " ".join(lines[-2:])[:_MESSAGE_CHARACTERS]
-            raise GitError(f"git {arguments[0]}: {reason or f'exit code {done.returncode}'}")
+            raise GitError(f"git {_command(arguments)}: {reason or f'exit code {done.returncode}'}")
         return done.stdout.rstrip("\n") if text else done.stdout
+
+    def over_network(self, *arguments):
+        """The same for a command that talks to a remote: one that has gone is given up after two minutes."""
+        patience = ["-c", "http.lowSpeedLimit=1", "-c", "http.lowSpeedTime=120"]
+        if "GIT_SSH_COMMAND" not in os.environ and not self.succeeds("config", "core.sshCommand"):
+            patience += ["-c", f"core.sshCommand={_SSH}"]
+        return self.git(*patience, *arguments)
 
     def succeeds(self, *arguments):
         """Whether a git command that answers by its exit code says yes."""
@@ -68,3 +76,11 @@ class Repository:
         if self.succeeds("config", "user.email") and self.succeeds("config", "user.name"):
             return ()
         return ("-c", "user.name=pipeline", "-c", "user.email=pipeline@localhost")
+
+
+def _command(arguments):
+    """The command in the `arguments` of git, which may begin with `-c name=value`."""
+    words = list(arguments)
+    while words[0] == "-c":
+        del words[:2]
+    return words[0]

@@ -26,3 +26,14 @@ def end_with_parent():
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.environ.get(_PARENT, str(os.getppid())) != str(os.getppid()):  # it ended before the request took hold
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def ended_with_this_process(number):
+    """A function for a child to call before it becomes another program: it gets the signal `number` when this process ends."""
+    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+    def ask():
+        if prctl is not None:
+            prctl(_PR_SET_PDEATHSIG, number)
+
+    return ask

@@ -12,10 +12,12 @@ from flows.deadline import Deadline, TimeUp
 from flows.dvc.reproduce import StageFailed
 from flows.finish import finish
 from flows.git import Repository
-from flows.lock import RunLock, Skipped, when_free
+from flows.late import take_over_what_is_due
+from flows.lock import RunLock, Skipped
 from flows.parent import end_with_parent, started_by_prefect
 from flows.pipeline_run import PipelineRun
 from flows.places import in_working_tree, in_worktree
+from flows.remotes import fetch_base
 from flows.request import RunRequest
 from flows.stage_task import STOPPED, StageTask
 from flows.worktree import remove_left_over
@@ -74,9 +76,11 @@ def bring_up_to_date(request, prepared=None):
 
 def _run(request, prepared):
     log = get_run_logger()
+    when = take_over_what_is_due()
     repository = Repository.around(Path.cwd())
-    request = request.on(runtime.flow_run.scheduled_start_time)
+    request = request.on(when)
     if request.isolated:  # the branch may move on while the run waits
+        fetch_base(repository, request.base, log.warning)
         request = replace(request, base=repository.commit_id(request.base))
     parameters = request.parameters(repository)
     settings = parameters.settings
@@ -86,12 +90,11 @@ def _run(request, prepared):
     with lock.exclusive_run(name, flow_run=run_id, policy=settings.overlap, log=log.warning, deadline=deadline) as killed:
         _clear_up_after(killed, repository, log)
         if request.isolated:
-            place = in_worktree(repository, request, parameters, lock)
+            here = in_worktree(repository, request, parameters, lock, deadline)
         else:
-            place = in_working_tree(repository, request, parameters, lock, prepared)
-        with place as (tree, base, session):
-            described = when_free(session.describe, policy=settings.overlap, deadline=deadline)
-            run = PipelineRun(run_id, request, settings, repository, tree, base, session, described, deadline, log)
+            here = in_working_tree(repository, request, parameters, lock, deadline, prepared)
+        with here as place:
+            run = PipelineRun(run_id, request, settings, repository, place, deadline, log)
             return _run_stages(run) or finish(run)
 
 

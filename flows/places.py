@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from prefect import get_run_logger, runtime
 from prefect.settings import PREFECT_API_URL
 
+from flows import versions
+from flows.claims import claimed, key_of
+from flows.dvc.description import Description
 from flows.dvc.session import DvcSession
-from flows.lock import RunLock
+from flows.git import Repository
+from flows.lock import RunLock, when_free
 from flows.parent import started_by_prefect
-from flows.remotes import fetch_versions
+from flows.remotes import fetch_versions, remember_versions
 from flows.request import Parameters
-from flows.versions import start_from_newest
 from flows.worktree import environment, worktree
 from gan.files import write_bytes
 from gan.params import PARAMS
@@ -28,33 +31,64 @@ class PreparedRun:
     session: DvcSession
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a run works."""
+
+    tree: Repository
+    base: str  # the commit that it starts from
+    session: DvcSession
+    description: Description
+
+
 @contextlib.contextmanager
-def in_worktree(repository, request, parameters, lock):
-    """Yield (worktree, its commit, DVC session) with the parameters in place, going on from the newest version."""
-    log, settings = get_run_logger(), parameters.settings
+def in_worktree(repository, request, parameters, lock, deadline):
+    """Yield the Place: a worktree with the parameters in place, going on from the newest version.
+
+    Where something is to be done, no other machine does the same at the time, and what others have made is known.
+    """
+    log, settings, name = get_run_logger(), parameters.settings, runtime.flow_run.name
     fetch_versions(repository, settings.git_remote, log.warning)
-    with worktree(repository, request.base, str(runtime.flow_run.id)[:8]) as tree:
+    with worktree(repository, request.base, str(runtime.flow_run.id)[:8]) as tree, contextlib.ExitStack() as stack:
         (tree.root / PARAMS).write_text(parameters.text, encoding="utf-8")
         parameters.check(tree.root)
-        with _session(tree, settings, lock, environment(repository, tree)) as session:
-            session.share(repository)
-            newest = start_from_newest(repository, tree, request.base)
-            log.info("at commit %s%s", request.base[:12], f", going on from {newest}" if newest else "")
-            session.dvc("checkout", "--allow-missing", "--quiet")
-            yield tree, request.base, session
+        session = stack.enter_context(_session(tree, settings, lock, environment(repository, tree)))
+        session.share(repository)
+        described = _go_on(repository, request, tree, session, settings, deadline)
+        if described.changed and not request.force:
+            key = key_of(repository, request.base, parameters.text)
+            stack.enter_context(claimed(repository, settings, key, name=name, log=log.warning, deadline=deadline))
+            before = versions.newest(repository)
+            fetch_versions(repository, settings.git_remote, log.warning)  # somebody may have finished just now
+            if versions.newest(repository) != before:
+                described = _go_on(repository, request, tree, session, settings, deadline)
+        yield Place(tree, request.base, session, described)
+
+
+def _go_on(repository, request, tree, session, settings, deadline):
+    """Start from the newest version, and know of all; the Description of the work."""
+    newest = versions.start_from_newest(repository, tree, request.base)
+    get_run_logger().info("at commit %s%s", request.base[:12], f", going on from {newest}" if newest else "")
+    remember_versions(repository, session)
+    session.dvc("checkout", "--allow-missing", "--quiet")
+    return when_free(session.describe, policy=settings.overlap, deadline=deadline)
 
 
 @contextlib.contextmanager
-def in_working_tree(repository, request, parameters, lock, prepared):
-    """Yield (the repository itself, its commit, DVC session) with the overrides written into params.yaml."""
+def in_working_tree(repository, request, parameters, lock, deadline, prepared):
+    """Yield the Place: the repository itself, with the overrides written into params.yaml."""
+    settings = parameters.settings
     base = repository.git("rev-parse", "HEAD")
     if prepared is None or prepared.parameters != parameters:
         parameters.check(repository.root)
-    with prepared.session if prepared else _session(repository, parameters.settings, lock) as session:
+    with prepared.session if prepared else _session(repository, settings, lock) as session:
         if request.overrides:
             write_bytes(repository.root / PARAMS, parameters.text.encode())
             get_run_logger().info("%s now says %s", PARAMS, ", ".join(request.overrides))
-        yield repository, base, session
+        described = when_free(session.describe, policy=settings.overlap, deadline=deadline)
+        if described.changed:
+            remember_versions(repository, session)
+        yield Place(repository, base, session, described)
 
 
 def _session(tree, settings, lock, variables=None):

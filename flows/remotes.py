@@ -1,23 +1,48 @@
 """Versions on the remotes: pushed with the data before the tags; what could not be pushed, a later run pushes."""
 
+import contextlib
+import random
+import time
+
+from flows import gate, versions
 from flows.dvc.session import DvcSession
 from flows.git import GitError
-from flows.versions import UNPUSHED, accepted_tags
+from flows.versions import UNPUSHED
 from flows.worktree import environment, worktree
 from gan.errors import UserError
+
+_ATTEMPTS = 5  # to push tags that other machines may be pushing as well
+_PAUSE_SECONDS = 2.0
 
 
 def fetch_versions(repository, git_remote, log):
     """Learn of the versions that others pushed; a remote out of reach is no reason not to run."""
     if repository.has_remote(git_remote):
         try:
-            repository.git("fetch", "--quiet", git_remote, "refs/tags/*:refs/tags/*")
+            _fetch(repository, git_remote)
         except GitError as error:
             log(f"cannot fetch versions from {git_remote}: {error}")
 
 
-def push_versions(repository, settings, log):
-    """Push every version that is not on the remotes yet; returns the errors, one line a version."""
+def fetch_base(repository, base, log):
+    """Where `base` is a remote's branch, such as origin/main, take it as it is there now."""
+    remote, _, branch = base.partition("/")
+    if branch and repository.has_remote(remote):
+        try:
+            reference = f"+refs/heads/{branch}:refs/remotes/{remote}/{branch}"
+            repository.over_network("fetch", "--quiet", "--no-tags", "--end-of-options", remote, reference)
+        except GitError as error:
+            log(f"cannot fetch {base}: {error}")
+
+
+def remember_versions(repository, session):
+    """Let DVC know what all versions were made of, so that what any machine has made is restored."""
+    commits = [version.commit for version in reversed(versions.every(repository))]
+    session.remember(commits, repository.root / ".dvc" / "tmp" / "versions.json")
+
+
+def push_versions(repository, settings, log, deadline=None):
+    """Push every version that is not on the remotes yet; returns the errors, one line a version. TimeUp after the Deadline."""
     errors = []
     for reference in repository.git("for-each-ref", "--format=%(refname)", UNPUSHED).splitlines():
         tag = reference.removeprefix(UNPUSHED)
@@ -25,28 +50,89 @@ def push_versions(repository, settings, log):
             repository.git("update-ref", "-d", reference)  # pruned, or killed between the two
             continue
         try:
-            if _push(repository, tag, settings):
+            if _push(repository, tag, settings, log, deadline):
                 repository.git("update-ref", "-d", reference)
-                log(f"pushed {tag}")
         except UserError as error:
             errors.append(f"{tag} is not pushed, the next run tries again: {error}")
     return errors
 
 
-def _push(repository, tag, settings):
+def _fetch(repository, git_remote):
+    repository.over_network("fetch", "--quiet", git_remote, "refs/tags/*:refs/tags/*")
+
+
+def _push(repository, tag, settings, log, deadline):
     """Push one version; False where there is nowhere to push to."""
+    if same := _same_of_another(repository, tag, settings):
+        repository.git("tag", "--delete", tag, *_accepted_names(repository, tag))
+        log(f"{tag} is not pushed: another machine has recorded the same as {same}")
+        return True
     with (
         worktree(repository, tag, f"push-{tag.rpartition('-')[2]}") as tree,
         DvcSession(tree.root, grace_seconds=settings.grace_seconds, environment=environment(repository, tree)) as session,
     ):
         session.share(repository)
         remote = session.describe().remote
-        code, lines = session.dvc("push") if remote else (0, [])
-        if code != 0:
-            raise UserError(f"dvc push: {' '.join(line for line in lines if line.startswith('ERROR'))[:500]}")
+        if remote:
+            session.push(deadline)
     if not repository.has_remote(settings.git_remote):
+        if remote:
+            log(f"pushed {tag}")
         return bool(remote)
-    commit = repository.commit_id(tag)
-    tags = [tag, *(name for name, of in accepted_tags(repository).items() if of == commit)]
-    repository.git("push", "--quiet", settings.git_remote, *(f"refs/tags/{name}:refs/tags/{name}" for name in tags))
+    names = _push_tags(repository, tag, settings)
+    log(f"pushed {' and '.join(names)}")
     return True
+
+
+def _same_of_another(repository, tag, settings):
+    """The tag of a version that another machine has pushed and that has the very files of `tag`, or None."""
+    with contextlib.suppress(GitError):  # a tag of the same name there is settled when tags are pushed
+        if repository.has_remote(settings.git_remote):
+            _fetch(repository, settings.git_remote)
+    known = versions.every(repository)
+    mine = next(version for version in known if version.tag == tag)
+    others = [version for version in known if version.pushed and version.base == mine.base]
+    paths = repository.git("ls-tree", "-r", "--name-only", mine.commit).splitlines()
+    same = versions.with_the_same_files(repository, mine.commit, paths, others)
+    return same.tag if same else None
+
+
+def _push_tags(repository, tag, settings):
+    """Push the tags of one version, all or none; returns their names. Raises GitError."""
+    for attempt in range(_ATTEMPTS):
+        names = [tag, *_accepted_names(repository, tag)]
+        try:
+            refs = [f"refs/tags/{name}:refs/tags/{name}" for name in names]
+            repository.over_network("push", "--quiet", "--atomic", settings.git_remote, *refs)
+            return names
+        except GitError:
+            if attempt == _ATTEMPTS - 1:
+                raise
+        time.sleep(random.uniform(0, _PAUSE_SECONDS))  # noqa: S311 (two machines must not meet again)
+        _give_way(repository, tag, settings)
+    raise AssertionError
+
+
+def _give_way(repository, tag, settings):
+    """Where another machine has pushed an accepted version of the same name, judge this one again, after that one."""
+    listed = repository.over_network("ls-remote", "--tags", settings.git_remote).splitlines()
+    theirs = {reference: commit for commit, reference in (line.split("\t") for line in listed)}
+    taken = [
+        name
+        for name in _accepted_names(repository, tag)
+        if theirs.get(f"refs/tags/{name}") not in (None, repository.git("rev-parse", f"refs/tags/{name}"))
+    ]
+    if taken:
+        repository.git("tag", "--delete", *taken)
+    _fetch(repository, settings.git_remote)
+    if taken:
+        commit, own = repository.commit_id(tag), settings.gate
+        content, lock = (repository.read_at(commit, path) for path in (own.metrics_file, gate.LOCK))
+        verdict, last = gate.verdict_against_last(repository, own, content, lock=lock)
+        if verdict.accepted:
+            versions.accept(repository, commit, gate.next_tag(own.artifact, last), verdict=verdict, tag=tag)
+
+
+def _accepted_names(repository, tag):
+    commit = repository.commit_id(tag)
+    return [name for name, of in versions.accepted_tags(repository).items() if of == commit]

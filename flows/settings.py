@@ -60,6 +60,8 @@ class FlowParams(Section):
     grace_seconds: float = pydantic.Field(gt=0, le=25)  # Prefect itself kills a cancelled run after 30 s
     overlap: Literal["wait", "skip"]
     git_remote: str = pydantic.Field(min_length=1)
+    claim_seconds: float = pydantic.Field(ge=4, le=3600)
+    free_gigabytes: float = pydantic.Field(ge=0)
     download: Download
     gate: GateSettings
     pictures: list[str]  # files or patterns of files

@@ -7,6 +7,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from flows.artifacts import Progress
 from flows.deadline import TimeUp
+from flows.disk import lack_of_room
 from flows.dvc.backup import OutputBackup
 from flows.dvc.reproduce import CACHED, StageFailed, progress, reproduce
 from flows.dvc.session import DvcSession
@@ -50,6 +51,8 @@ class StageTask:
         if self._nothing_changed():
             return Completed(name=CACHED, message="nothing changed")
         run, stage = self._run, self._stage
+        if lack := lack_of_room(run.tree.root, run.settings):
+            return Failed(message=f"{stage.name} is not started: {lack}")
         backup = OutputBackup(run.tree.root, stage)
         shown = Progress(scratch(run.repository))
         try:

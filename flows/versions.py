@@ -97,13 +97,18 @@ def start_from_newest(repository, tree, base):
     return last.tag
 
 
-def differs(tree, files, *, newest_version=None):
-    """Whether `files` in `tree` differ from its commit and, where it is given, from the newest version."""
+def differs(tree, files):
+    """Whether `files` in `tree` differ from its commit."""
     paths = _present(tree, files)
     tree.git("add", "--", *paths)
-    if tree.succeeds("diff", "--cached", "--quiet", "--", *paths):
-        return False
-    return newest_version is None or not tree.succeeds("diff", "--cached", "--quiet", newest_version.commit, "--", *paths)
+    return not tree.succeeds("diff", "--cached", "--quiet", "--", *paths)
+
+
+def same_as(tree, files, others):
+    """The newest of the versions `others` that has `files` as they are in `tree`, or None."""
+    paths = _present(tree, files)
+    tree.git("add", "--", *paths)
+    return with_the_same_files(tree, "", paths, others)
 
 
 def record(tree, new):
@@ -118,8 +123,28 @@ def record(tree, new):
     tree.git("update-ref", UNPUSHED + new.tag, head)
     tree.git(*options, "tag", "--annotate", "--file=-", new.tag, head, stdin=message)
     if new.accepted_as:
-        message = f"{new.accepted_as}: {new.verdict.message}\n\nRun: {new.tag}\n"
-        tree.git(*options, "tag", "--annotate", "--file=-", new.accepted_as, head, stdin=message)
+        accept(tree, head, new.accepted_as, verdict=new.verdict, tag=new.tag)
+
+
+def accept(repository, commit, name, *, verdict, tag):
+    """Tag `commit`, the version `tag`, as the accepted version `name`."""
+    message = f"{name}: {verdict.message}\n\nRun: {tag}\n"
+    options = (*repository.author(), "-c", "tag.gpgsign=false")
+    repository.git(*options, "tag", "--annotate", "--file=-", name, commit, stdin=message)
+
+
+def with_the_same_files(repository, commit, paths, others):
+    """The newest of the versions `others` in which each of `paths` is as in `commit` ("" for the index), or None."""
+    wanted = _objects(repository, [f"{commit}:{path}" for path in paths])
+    found = _objects(repository, [f"{other.commit}:{path}" for other in others for path in paths])
+    rows = (found[start : start + len(paths)] for start in range(0, len(found), len(paths)))
+    return next((other for other, row in zip(others, rows, strict=True) if row == wanted), None)
+
+
+def _objects(repository, names):
+    """The object that git keeps for each of `names`, such as "HEAD:dvc.lock"; None for one that is not there."""
+    answers = repository.git("cat-file", "--batch-check=%(objectname)", stdin="".join(f"{name}\n" for name in names))
+    return [None if answer.endswith(" missing") else answer for answer in answers.splitlines()]
 
 
 def every(repository):

@@ -21,11 +21,16 @@ def worktree(repository, revision, name):
 
 def remove_left_over(repository):
     """Remove the worktrees of runs that were killed; the caller holds the lock, so no run is alive. Returns their names."""
+    left = left_over(repository)
+    for name in left:
+        _remove(repository, _folder(repository) / name)
+    return left
+
+
+def left_over(repository):
+    """The names of the worktrees that there are, those of runs that live included."""
     folder = _folder(repository)
-    left = sorted(folder.iterdir()) if folder.is_dir() else []
-    for path in left:
-        _remove(repository, path)
-    return [path.name for path in left]
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
 
 def scratch(repository):

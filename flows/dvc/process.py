@@ -16,6 +16,9 @@ import time
 import urllib.request
 
 _END = b"\0end of output\0"
+# where nobody has set them: a transfer hangs at more sessions than sshd's MaxSessions (ten), and a host is given up after
+# ten minutes, not after thirty
+_SSH = {"jobs": 4, "max_sessions": 4, "timeout": 600}
 _LAST_OUTPUT_SECONDS = 1  # a process that a stage left behind may hold the output open
 
 
@@ -47,7 +50,10 @@ def main():
 def _serve(pending, busy, finished, early):
     import dvc.repo
     from dvc.cli import main as dvc_main
+    from dvc.stage.cache import StageCache
 
+    # `dvc repro --pull` would fetch the whole run cache of the remote for each stage; versions bring what is needed of it
+    StageCache.pull = lambda *_: []
     if early:  # what the first request needs is loaded while the flow still loads Prefect; this takes none of DVC's locks
         with contextlib.suppress(Exception), dvc.repo.Repo() as repo:  # the request itself will say what is wrong
             _in_order(repo)
@@ -143,6 +149,15 @@ def _answer(request, dvc_main, repo_class):
         return {"code": dvc_main(request["dvc"]) or 0}
     if "share" in request:
         return _share(request["share"], repo_class)
+    if "remember" in request:
+        with repo_class() as repo:
+            return {"news": _sharing().remember(repo, **request["remember"])}
+    if "try_remote" in request:
+        with repo_class() as repo:
+            return {"url": _sharing().try_remote(repo)}
+    if "push" in request:
+        with repo_class() as repo:
+            return {"code": _sharing().push(repo, dvc_main)}
     return _describe(repo_class)
 
 
@@ -177,6 +192,16 @@ def _in_order(repo):
     return list(networkx.lexicographical_topological_sort(graph, key=position.__getitem__)), graph
 
 
+def _sharing():
+    """The module beside this file; no package holds it here."""
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("sharing", os.path.join(os.path.dirname(__file__), "sharing.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def _share(main_root, repo_class):
     """Let the repository in the current folder use the cache and the remotes of the one in `main_root`."""
     with repo_class(main_root) as main:
@@ -190,7 +215,11 @@ def _share(main_root, repo_class):
             config.setdefault(section, {}).update(values)
         config.setdefault("cache", {})["dir"] = cache_dir
         for name, url in urls.items():
-            config.setdefault("remote", {}).setdefault(name, {})["url"] = url
+            remote = config.setdefault("remote", {}).setdefault(name, {})
+            remote["url"] = url
+            remote["verify"] = True  # what comes is what was asked for
+            if url.startswith("ssh://"):
+                remote.update({option: main.config["remote"][name].get(option, value) for option, value in _SSH.items()})
     return {}
 
 

@@ -16,6 +16,7 @@ from flows.dvc.description import Description
 from flows.signals import signals_held
 from gan.errors import UserError
 
+_MESSAGE_CHARACTERS = 500
 _CHILD = Path(__file__).with_name("process.py")
 
 
@@ -70,6 +71,29 @@ class DvcSession:
     def share(self, repository):
         """Use the cache and the remotes of `repository`."""
         _require_success(self._ask({"share": str(repository.root)})[0])
+
+    def remember(self, commits, note_file):
+        """Let DVC know what the versions at `commits`, oldest first, were made of, so that they are restored and not made again.
+
+        note_file: a file of the repository's own in which it is noted which ones are known; returns how many were not.
+        """
+        answer, _ = self._ask({"remember": {"commits": list(commits), "note_file": str(note_file)}})
+        _require_success(answer)
+        return answer["news"]
+
+    def push(self, deadline=None):
+        """Send what the lock names to the remote, and see that it is there in full. Raises UserError, and TimeUp."""
+        answer, lines = self._ask({"push": True}, None, deadline)
+        if "error" in answer:
+            raise UserError(f"dvc push: {_one_line(answer['error'])}")
+        if answer["code"] != 0:
+            raise UserError(f"dvc push: {' '.join(line for line in lines if line.startswith('ERROR'))[:_MESSAGE_CHARACTERS]}")
+
+    def try_remote(self, deadline=None):
+        """Write a file to the remote and take it away again; the remote's address, or None. Raises UserError, and TimeUp."""
+        answer, _ = self._ask({"try_remote": True}, None, deadline)
+        _require_success(answer)
+        return answer["url"]
 
     def dvc(self, *arguments, on_line=None, deadline=None):
         """Run `dvc` with `arguments`: (exit code, lines). `on_line` gets each line as it comes; TimeUp after the Deadline."""

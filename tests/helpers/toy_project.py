@@ -161,6 +161,8 @@ flow:
   grace_seconds: 8.0
   overlap: wait
   git_remote: origin
+  claim_seconds: 8
+  free_gigabytes: 0.1
   download:
     stage: fetch
     attempts: 3

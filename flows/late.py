@@ -1,0 +1,38 @@
+"""Scheduled runs that are due at once, as after an outage: the first to start does the work of all; the others are skipped."""
+
+import datetime
+
+from prefect import get_client, runtime
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.states import Completed
+
+_MOST = 200  # that one question to the server brings
+
+
+def take_over_what_is_due():
+    """Skip the other runs of this run's schedule that are due; the time for which this run works, the latest of all.
+
+    The first to start and not the newest: else a schedule shorter than a run's start would skip for ever.
+    """
+    when = runtime.flow_run.scheduled_start_time
+    if runtime.deployment.id is None:
+        return when
+    with get_client(sync_client=True) as client:
+        own = client.read_flow_run(runtime.flow_run.id)
+        if not own.auto_scheduled:
+            return when
+        due = FlowRunFilter.model_validate(
+            {
+                "deployment_id": {"any_": [runtime.deployment.id]},
+                "state": {"type": {"any_": [StateType.SCHEDULED]}},
+                "expected_start_time": {"before_": datetime.datetime.now(datetime.UTC)},
+            }
+        )
+        found = client.read_flow_runs(flow_run_filter=due, sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=_MOST)
+        others = [run for run in found if run.auto_scheduled and run.id != own.id]
+        for run in others:
+            skipped = Completed(name="Skipped", message=f"skipped: {own.name} was due as well and does the work")
+            client.set_flow_run_state(run.id, skipped, force=True)
+    return max([when, *(run.expected_start_time for run in others)])

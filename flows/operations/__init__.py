@@ -1,0 +1,1 @@
+"""What it takes to leave the pipeline alone, on one machine or on many: server, workers, checks, deployment, maintenance."""

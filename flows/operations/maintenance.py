@@ -1,0 +1,177 @@
+"""What piles up over months, and how much of it goes: one flow, which each worker runs on its own machine by a schedule."""
+
+import datetime
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_client, get_run_logger
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL
+from prefect.states import Completed, Failed
+
+from flows import claims, versions
+from flows.dvc.session import DvcSession
+from flows.git import GitError, Repository
+from flows.lock import RunLock, Skipped
+from flows.parent import end_with_parent, started_by_prefect
+from flows.prune import doomed_versions, prune, require_pushed
+from flows.request import Parameters
+from flows.worktree import left_over, remove_left_over
+from gan.errors import UserError
+
+_DAY_SECONDS = 24 * 3600
+_MOST_RUNS = 200  # that one question to the server brings
+_KEPT_SCRATCH = ("prefect",)  # of the scratch folder: the records of `make server`
+
+
+@dataclass(frozen=True)
+class Retention:
+    """How much of what stays."""
+
+    keep_versions: int  # the newest ones, beside all accepted ones
+    from_remote: bool  # versions go from the git remote as well
+    checkpoint_days: int  # of trainings that were never finished
+    run_days: int  # of the server's flow runs, with their logs
+
+
+@dataclass(frozen=True)
+class Chore:
+    """One kind of thing that piles up."""
+
+    name: str
+    doomed: tuple[str, ...]  # what would go, one word each
+    do: Any  # a function that lets it go
+
+
+@flow(name="maintenance", persist_result=False)
+def maintenance(
+    keep_versions: int = 100, from_remote: bool = False, checkpoint_days: int = 30, run_days: int = 90, dry_run: bool = False
+):
+    """Let go what is no longer needed on this machine, on the git remote and on the server.
+
+    Args:
+        keep_versions: so many of the newest versions stay, and all accepted ones; data that nothing names go as well.
+        from_remote: delete the tags of the other versions on the git remote as well.
+        checkpoint_days: checkpoints of trainings that nobody went on with for so long go.
+        run_days: flow runs on the server that ended so long ago go, with their logs.
+        dry_run: only say what would go.
+    """
+    if started_by_prefect():
+        end_with_parent()
+    retention = Retention(keep_versions, from_remote, checkpoint_days, run_days)
+    try:
+        lines = maintain(Repository.around(Path.cwd()), retention, dry_run=dry_run, log=get_run_logger().info)
+    except Skipped as reason:
+        return Completed(name="Skipped", message=str(reason))
+    except UserError as error:
+        return Failed(message=str(error))
+    return Completed(message="; ".join(lines))
+
+
+def maintain(repository, retention, *, dry_run, log):
+    """Do all chores, or with `dry_run` say what they would do; a line each. Raises Skipped while a run is in progress."""
+    lines = []
+    for chore in _chores(repository, retention):
+        shown = f": {', '.join(chore.doomed[:3])}{' …' if len(chore.doomed) > 3 else ''}" if chore.doomed else ""
+        lines.append(f"{chore.name}: {len(chore.doomed)} {'would go' if dry_run else 'gone'}{shown}")
+        if not dry_run and chore.doomed and (freed := chore.do()):
+            lines[-1] += f" ({freed})"
+        log(lines[-1])
+    return lines
+
+
+def _chores(repository, retention):
+    """Each Chore as its turn comes."""
+    settings = Parameters.in_tree(repository).settings
+    lock = RunLock(repository)
+    with lock.exclusive_run("maintenance", policy="skip", log=print):  # no run is under way
+        left = left_over(repository)
+        yield Chore("worktrees of runs that were killed", tuple(left), lambda: remove_left_over(repository) and None)
+        old = _old_scratch(repository, retention.checkpoint_days)
+        yield Chore("checkpoints", tuple(path.name for path in old), lambda: _remove_all(old))
+    known = versions.every(repository)
+    doomed = doomed_versions(known, retention.keep_versions)
+    if doomed:
+        require_pushed(repository, doomed, settings.git_remote)
+    remote = settings.git_remote if repository.has_remote(settings.git_remote) else None
+
+    def forget():
+        return prune(repository, doomed, from_remote=remote if retention.from_remote else None, log=print)
+
+    yield Chore("versions", tuple(version.tag for version in doomed), forget)
+    if not doomed:
+        yield Chore("the cache's unused data", ("whatever no commit names",), lambda: _collect_garbage(repository))
+    if remote:
+        yield from _claims(repository, remote)
+    yield from _runs(retention.run_days)
+
+
+def _old_scratch(repository, days):
+    """What is in the scratch folder and was not written to for so many days."""
+    folder, oldest = repository.root / ".scratch", time.time() - days * _DAY_SECONDS
+    found = [path for path in folder.iterdir() if path.name not in _KEPT_SCRATCH] if folder.is_dir() else []
+    return [path for path in sorted(found) if _newest(path) < oldest]
+
+
+def _newest(path):
+    """When `path`, or anything in it, was last written."""
+    return max((file.stat().st_mtime for file in (path, *path.rglob("*")) if file.exists()), default=0.0)
+
+
+def _remove_all(paths):
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _collect_garbage(repository):
+    lock = RunLock(repository)
+    with (
+        lock.exclusive_run("maintenance", policy="skip", log=print),
+        DvcSession(repository.root, grace_seconds=10, held_files=(lock.fileno(),)) as session,
+    ):
+        code, lines = session.dvc("gc", "--workspace", "--all-commits", "--all-experiments", "--force")
+    if code != 0:
+        raise UserError(f"dvc gc: {' '.join(lines[-3:])}")
+    return next((line for line in lines if line.startswith(("Removed", "No unused"))), "")
+
+
+def _claims(repository, remote):
+    """Claims of machines that died and whose work nobody asked for again."""
+    try:
+        old = claims.left_over(repository, remote, _DAY_SECONDS)
+    except GitError as error:
+        yield Chore(f"claims not looked at, {error}", (), None)
+        return
+
+    def remove():
+        for reference, found in old:
+            claims.remove(repository, remote, reference, found)
+
+    yield Chore("claims of dead machines", tuple(reference.rpartition("/")[2][:8] for reference, _ in old), remove)
+
+
+def _runs(days):
+    """Flow runs that ended long ago; none without a server."""
+    if not PREFECT_API_URL.value():
+        return
+    ended = {"before_": datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days)}
+    where = FlowRunFilter.model_validate({"end_time": ended})
+    with get_client(sync_client=True) as client:
+        old = client.read_flow_runs(flow_run_filter=where, sort=FlowRunSort.END_TIME_DESC, limit=_MOST_RUNS)
+
+        def remove():
+            for run in old:
+                try:
+                    client.delete_flow_run(run.id)
+                except ObjectNotFound:  # another worker does the same
+                    continue
+
+        yield Chore("flow runs on the server", tuple(run.name for run in old), remove)

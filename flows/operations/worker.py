@@ -1,0 +1,71 @@
+"""This clone as a worker of a Prefect server: it takes runs from queues of a work pool, one at a time."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+
+from flows.operations.child import run_to_end
+from flows.operations.deployment import HEARTBEAT_SECONDS
+from gan.errors import UserError
+
+_MAINTENANCE = "30 4 * * 0"  # Sundays, when the nightly run is over
+
+
+def run_worker(repository, *, pool, queues, name, stop_seconds):
+    """Run Prefect's process worker to its end; its exit code. Raises UserError where the pool has no such queue.
+
+    stop_seconds: what it gets to end in order, with its run.
+    """
+    _require_queues(pool, queues)
+    own = asyncio.run(_plan_maintenance(repository, pool, name))
+    wanted = {
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    }
+    chosen = [word for queue in (*queues, own) for word in ("--work-queue", queue)]
+    command = ["-m", "prefect", "--no-prompt", "worker", "start", "--type", "process", "--pool", pool, "--name", name, *chosen]
+    environment = {**wanted, **os.environ, "PIPELINE_HOME": str(repository.root)}
+    # Prefect's worker can hang in its end where it is asked to end in the moment in which a run does
+    whole = [sys.executable, *command, "--limit", "1"]
+    return run_to_end(whole, environment, asked_by=signal.SIGTERM, stop_seconds=stop_seconds)
+
+
+def _require_queues(pool, queues):
+    from flows.operations.checks import Server
+
+    found = Server().post(f"work_pools/{pool}/queues/filter", {})
+    if found is None:
+        raise UserError(f"the server has no work pool {pool}; gan deploy makes it")
+    names = [queue["name"] for queue in found]
+    for queue in queues:
+        if queue not in names:
+            raise UserError(f"the pool {pool} has no queue {queue}; it has {', '.join(names)}")
+
+
+async def _plan_maintenance(repository, pool, name):
+    """Let the server plan this machine's maintenance; the name of the queue that only this worker takes from."""
+    from prefect import get_client
+    from prefect.client.schemas.actions import DeploymentScheduleCreate
+    from prefect.client.schemas.schedules import CronSchedule
+    from prefect.exceptions import ObjectAlreadyExists
+    from prefect.utilities.callables import parameter_schema
+
+    from flows.operations.maintenance import maintenance
+
+    queue = f"machine-{name}"
+    async with get_client() as client:
+        with contextlib.suppress(ObjectAlreadyExists):
+            await client.create_work_queue(name=queue, work_pool_name=pool)
+        await client.create_deployment(  # or renew it
+            flow_id=await client.create_flow(maintenance),
+            name=name,
+            entrypoint="flows/operations/maintenance.py:maintenance",
+            pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(repository.root)}}],
+            work_pool_name=pool,
+            work_queue_name=queue,
+            schedules=[DeploymentScheduleCreate(schedule=CronSchedule(cron=_MAINTENANCE, timezone="UTC"))],
+            parameter_openapi_schema=parameter_schema(maintenance).model_dump_for_openapi(),
+        )
+    return queue

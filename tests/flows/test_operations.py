@@ -1,0 +1,157 @@
+"""What lets the pipeline be left alone: notifications to real receivers, maintenance, checks, the server's settings."""
+
+import contextlib
+import http.server
+import json
+import os
+import shutil
+import socketserver
+import threading
+import time
+
+import pytest
+
+from flows.disk import lack_of_room
+from flows.operations.database import Database
+from flows.operations.server import read_login, serve, settings
+from flows.settings import FlowParams
+from gan.errors import UserError
+from tests.helpers.toy_project import SOURCE, Runs, make_project, run_id, server_url, wait_for
+
+
+class _Mailbox(socketserver.StreamRequestHandler):
+    """As much of SMTP as a client needs that has one mail to deliver."""
+
+    def handle(self):
+        self.wfile.write(b"220 a mailbox\r\n")
+        lines = []
+        for line in self.rfile:
+            word = line[:4].upper()
+            if word == b"DATA":
+                self.wfile.write(b"354 go on\r\n")
+                while (line := self.rfile.readline()) != b".\r\n":
+                    lines.append(line.decode())
+                self.server.got.append("".join(lines))
+            self.wfile.write(b"250 well\r\n")
+            if word == b"QUIT":
+                return
+
+
+class _Hook(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.server.got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def receiver(handler):
+    """A server on this machine whose `got` is what came."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads, server.got = True, []
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.slow(seconds=60)
+def test_people_are_told_what_went_wrong_and_when_it_is_good_again_and_old_things_go(tmp_path):
+    project = make_project(tmp_path, ran=True, api_url=server_url())
+    shutil.copy(SOURCE / "prefect.yaml", project.root)
+    shutil.copytree(SOURCE / "flows", project.root / "flows", ignore=shutil.ignore_patterns("__pycache__"))
+    project.commit("Deploy")
+    with receiver(_Hook) as hook, receiver(_Mailbox) as mailbox:
+        address = f"mailto://127.0.0.1:{mailbox.server_address[1]}?from=pipeline@example.org&to=team@example.org"
+        url = f"http://127.0.0.1:{hook.server_address[1]}/"
+        done = project.gan("deploy", "--webhook", url, "--mail", address)
+        assert "the automation pipeline: tell of what is wrong" in done.stdout
+
+        def told():
+            return wait_for(lambda: hook.got and len(mailbox.got) == len(hook.got) and hook.got, 60, "the notification")
+
+        project.pipeline("--isolated", "--set", "train.steps=4")
+        worse = run_id(project.pipeline("--isolated", "--set", "train.steps=5", "--set", "evaluate.offset=5.0").stderr)
+        [first] = told()
+        assert first["subject"].endswith(" is Worse")
+        assert "fid 15 ± 0.5, generator@v1.0.0 has 10 ± 0.5: worse by 5" in first["body"]
+        assert f"/runs/flow-run/{worse}" in first["body"]
+        assert "worse by 5" in mailbox.got[0].replace("=\r\n", "")
+        good = run_id(project.pipeline("--isolated", "--set", "train.steps=6").stderr)
+        wait_for(lambda: len(hook.got) == 2 and len(mailbox.got) == 2, 60, "the news that it is good again")
+        assert hook.got[1]["subject"].endswith(": good again") and f"/runs/flow-run/{good}" in hook.got[1]["body"]
+        # what is good is news once
+        project.pipeline("--isolated", "--set", "train.steps=7")
+        (project.control / "fail-train").touch()
+        project.pipeline("--isolated", "--set", "train.steps=8", check=False)
+        wait_for(lambda: len(hook.got) == 3, 60, "the failure")
+        assert hook.got[2]["subject"].endswith(" is Failed") and "the loss is not finite" in hook.got[2]["body"]
+
+    tags = project.git("tag", "--list", "run/*").split()
+    old = project.root / ".scratch" / "train-0123"
+    old.mkdir()
+    long_ago = time.time() - 40 * 24 * 3600
+    os.utime(old, (long_ago, long_ago))
+    left = project.root / ".dvc/tmp/runs/0badc0de"
+    left.mkdir(parents=True)
+    arguments = ("maintain", "--keep-versions", "1")
+    would = project.gan(*arguments, "--dry-run").stdout.splitlines()
+    assert would[:3] == [
+        "worktrees of runs that were killed: 1 would go: 0badc0de",
+        "checkpoints: 1 would go: train-0123",
+        f"versions: 1 would go: {tags[1]}",
+    ]
+    assert old.exists() and left.exists() and project.git("tag", "--list", "run/*").split() == tags
+    did = project.gan(*arguments).stdout.splitlines()
+    assert did[2].startswith(f"versions: 1 gone: {tags[1]} (Removed") and did[3] == "flow runs on the server: 0 gone"
+    assert not old.exists() and not left.exists()
+    assert project.git("tag", "--list", "run/*").split() == [tag for tag in tags if tag != tags[1]]
+    # what was let go is made again, what stays is restored
+    (project.control / "fail-train").unlink()
+    again = project.pipeline("--isolated", "--set", "train.steps=4").stdout
+    assert again.startswith("Completed: ") and "train Restored" in again, again
+    for automation in Runs(server_url())._post("/automations/filter", {}):
+        assert automation["enabled"]
+
+
+def test_the_server_serves_this_machine_alone_without_a_login(tmp_path):
+    with pytest.raises(UserError, match="everybody there could run code on the workers"):
+        serve(host="0.0.0.0", port=4200, home=tmp_path, team=False, login_file=None)  # noqa: S104
+    login = tmp_path / "login"
+    login.write_text("team:word")
+    login.chmod(0o644)
+    with pytest.raises(UserError, match="others can read it"):
+        read_login(login)
+    login.chmod(0o600)
+    assert read_login(login) == "team:word"
+    login.write_text("word")
+    with pytest.raises(UserError, match="expected one line user:password"):
+        read_login(login)
+
+
+def test_the_page_asks_the_port_that_it_came_from(monkeypatch, tmp_path):
+    for name in [name for name in os.environ if name.startswith("PREFECT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
+    environment = settings(host="127.0.0.1", port=4300, home=tmp_path, login=None)
+    assert environment["PREFECT_SERVER_UI_API_URL"] == "http://127.0.0.1:4300/api"
+    assert environment["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false" and environment["PREFECT_HOME"] == str(tmp_path)
+    assert "PREFECT_API_URL" not in environment and "PREFECT_SERVER_API_AUTH_STRING" not in environment
+    assert settings(host="10.0.0.1", port=4300, home=tmp_path, login="a:b")["PREFECT_SERVER_API_AUTH_STRING"] == "a:b"
+
+
+def test_a_folder_too_deep_for_a_socket_is_refused(tmp_path):
+    with pytest.raises(UserError, match="too long a path for a socket"), Database(tmp_path / ("x" * 100)).running():
+        pass
+
+
+def test_a_stage_is_not_started_on_a_full_disk(tmp_path):
+    asked = FlowParams.model_construct(free_gigabytes=1e9)
+    assert "flow.free_gigabytes asks for 1e+09; gan maintain makes room" in lack_of_room(tmp_path, asked)
+    assert lack_of_room(tmp_path, FlowParams.model_construct(free_gigabytes=0.0)) is None

@@ -1,0 +1,156 @@
+"""What machines share, without a flow around it: names of versions, claims, pushes that were cut, what a lock restores."""
+
+import json
+import shutil
+import threading
+import time
+
+import pytest
+
+from flows import claims, remotes, versions
+from flows.deadline import Deadline
+from flows.dvc.session import DvcSession
+from flows.gate import Verdict
+from flows.git import Repository
+from flows.lock import Skipped
+from flows.request import Parameters
+from tests.helpers.toy_project import make_project
+
+
+@pytest.fixture
+def clones(tmp_path):
+    """Two clones of one toy project, on "machines" of their own."""
+    project = make_project(tmp_path, ran=True)
+    project.run("git", "init", "--quiet", "--bare", str(tmp_path / "git.git"))
+    project.git("remote", "add", "origin", str(tmp_path / "git.git"))
+    project.git("push", "--quiet", "origin", "main")
+    other = tmp_path / "other"
+    shutil.copytree(project.root, other)
+    return Repository(project.root), Repository(other)
+
+
+def settings_of(repository, **changes):
+    return Parameters.in_tree(repository).settings.model_copy(update=changes)
+
+
+def record(repository, number, *, fid, accepted_as):
+    """A version of this clone whose metric is `fid`."""
+    metrics = repository.root / "data/evaluation/metrics.json"
+    base = repository.git("rev-parse", "HEAD")
+    repository.git("checkout", "--quiet", "--detach", base)
+    metrics.write_text(json.dumps({"fid": fid, "fid_std": 0.5}))
+    tag = f"run/20260101T00000{number}Z-0123abc{number}"
+    verdict = Verdict("accepted", f"fid {fid}")
+    files = ("data/evaluation/metrics.json",)
+    versions.record(repository, versions.NewVersion(tag, f"flow-{number}", base, verdict, accepted_as, files, files, ()))
+    repository.git("checkout", "--quiet", "main")
+    return tag
+
+
+@pytest.mark.slow(seconds=8)
+def test_both_versions_of_two_machines_are_pushed_and_the_second_is_judged_again(clones, tmp_path):
+    here, there = clones
+    first = record(here, 1, fid=10.0, accepted_as="generator@v1.0.0")
+    better = record(there, 2, fid=9.0, accepted_as="generator@v1.0.0")
+    assert remotes.push_versions(here, settings_of(here), print) == []
+    assert remotes.push_versions(there, settings_of(there), print) == []
+    assert there.git("tag").split() == ["generator@v1.0.0", "generator@v1.1.0", first, better]
+    assert versions.find(there, better).accepted_as == "generator@v1.1.0"
+    # one that is worse than what another machine has had accepted meanwhile is recorded and not accepted
+    worse = record(here, 3, fid=12.0, accepted_as="generator@v1.1.0")
+    assert remotes.push_versions(here, settings_of(here), print) == []
+    assert versions.find(here, worse).accepted_as is None
+    assert versions.find(here, better).accepted_as == "generator@v1.1.0"
+    # the same made twice is one version
+    record(here, 4, fid=8.0, accepted_as=None)
+    same = record(there, 5, fid=8.0, accepted_as=None)
+    said = []
+    assert remotes.push_versions(here, settings_of(here), print) == []
+    assert remotes.push_versions(there, settings_of(there), said.append) == []
+    assert "has recorded the same as" in said[0] and same not in there.git("tag")
+    assert len([tag for tag in there.git("ls-remote", "--tags", "origin").split() if "run/" in tag and "^" not in tag]) == 4
+
+
+@pytest.mark.slow(seconds=25)
+def test_one_machine_makes_it_and_the_other_waits_until_it_has_or_is_dead(clones):
+    here, there = clones
+    settings = settings_of(here, claim_seconds=4.0)
+    key = claims.key_of(here, "HEAD", "parameters")
+    assert key == claims.key_of(there, "HEAD", "parameters") != claims.key_of(there, "HEAD", "others")
+
+    def claimed(repository, said, **changes):
+        changed = settings.model_copy(update=changes)
+        return claims.claimed(repository, changed, key, name="a-run", log=said.append, deadline=Deadline(60))
+
+    said, ended = [], []
+
+    def wait_in_turn():
+        with claimed(there, said):
+            ended.append(time.monotonic())
+
+    with claimed(here, []):
+        with pytest.raises(Skipped, match="the run a-run on .* makes the same"), claimed(there, [], overlap="skip"):
+            pass
+        waiting = threading.Thread(target=wait_in_turn)
+        waiting.start()
+        time.sleep(6)  # longer than a dead machine's claim lasts: this one is renewed
+        done = time.monotonic()
+    waiting.join()
+    assert ended[0] > done and "waiting: the run a-run on" in said[0]
+    assert here.git("ls-remote", "origin", f"{claims.REFS}*") == ""
+
+    def die(repository):
+        dead = claims.Claim(repository, settings, key, "died", print)
+        assert dead.take("wait", Deadline(10))
+
+    die(here)
+    began = time.monotonic()
+    with claimed(here, []):  # a clone knows its own
+        assert time.monotonic() - began < 3
+    die(here)
+    began = time.monotonic()
+    with claimed(there, []):
+        assert time.monotonic() - began > 4
+    die(here)
+    assert claims.left_over(there, "origin", 3600) == []
+    [(reference, found)] = claims.left_over(there, "origin", -1)
+    claims.remove(there, "origin", reference, found)
+    assert here.git("ls-remote", "origin", f"{claims.REFS}*") == ""
+    there.git("remote", "set-url", "origin", "/nowhere")
+    said.clear()
+    with claimed(there, said):
+        assert "no claim on origin, another machine may make the same" in said[0]
+
+
+@pytest.mark.slow(seconds=10)
+def test_a_push_that_was_cut_is_mended_and_a_lock_in_git_restores(clones, tmp_path):
+    here, there = clones
+    store = tmp_path / "store"
+    for repository in clones:
+        with DvcSession(repository.root, grace_seconds=5) as session:
+            session.dvc("remote", "add", "--default", "store", str(store))
+    with DvcSession(here.root, grace_seconds=5) as session:
+        assert session.try_remote() == str(store)
+        session.push()
+        sent = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
+        cut, lost = sorted(sent, key=lambda path: len(sent[path]))[-2:]
+        cut.chmod(0o644)
+        cut.write_bytes(sent[cut][:3])
+        lost.unlink()
+        session.push()
+        assert {path: path.read_bytes() for path in store.rglob("*") if path.is_file()} == sent
+
+    # an empty cache, and a lock that is not the one that git knows
+    shutil.rmtree(there.root / ".dvc/cache")
+    for name in ("raw", "normalized", "model", "gallery", "report"):
+        shutil.rmtree(there.root / "data" / name)
+    (there.root / "data/evaluation/metrics.json").unlink()
+    (there.root / "dvc.lock").unlink()
+    with DvcSession(there.root, grace_seconds=5) as session:
+        note = tmp_path / "note.json"
+        commit = there.git("rev-parse", "HEAD")
+        assert session.remember([commit], note) == 1 and session.remember([commit], note) == 0
+        code, lines = session.dvc("repro", "--pull")
+    assert code == 0 and not [line for line in lines if line.startswith("Running stage")], lines
+    assert (there.root / "dvc.lock").read_bytes() == (here.root / "dvc.lock").read_bytes()
+    assert there.git("status", "--short", "data", "dvc.lock") == ""

@@ -1,0 +1,111 @@
+"""Twenty runs of the small real pipeline on two workers, while what can break breaks: `make many-machines`, as root.
+
+With `--toy` the stages have no weight and keep no checkpoints. Prints what it does and sees; ends with 0 if all is as it must be,
+with 77 where there can be no such team on this machine.
+"""
+
+import signal
+import sys
+import time
+
+from tests.helpers.toy_project import wait_for
+from tests.many_machines.hosts import digests_by_lock, real_project, team, toy, why_not
+
+_SHORT = (("train.seed=1",), ("train.seed=2",))
+_LONG = {False: ("train.seed=3", "train.steps=3001"), True: ("train.seed=3", "train.steps=400", "train.delay_seconds=0.05")}
+_RUNS = 20
+_CUT_SECONDS = 60
+
+
+def main():
+    if reason := why_not():
+        print(f"not here: {reason}")
+        sys.exit(77)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all is taken down again
+    light = "--toy" in sys.argv[1:]
+    with team(toy if light else real_project, more=["third"]) as made:
+        _play(made, (*_SHORT, _LONG[light]), _say(), resumes=not light)
+
+
+def _play(made, sets, say, *, resumes):
+    a, b = made.workers["a"], made.workers["b"]
+    a.gan("deploy", "--silent-seconds", "90")
+    say("server, storage and two workers are there")
+
+    a.start()
+    first, second = made.request(*sets[0]), made.request(*sets[1])
+    states = made.wait_for_end([first, second], 900)
+    assert [state["name"] for state in states] == ["Completed"] * 2, states
+    a.stop()
+    assert not a.processes(), a.processes()
+    say("a has trained two sets")
+
+    b.start()
+    runs = [first, second, made.request(*sets[0])]
+    [state] = made.wait_for_end(runs[2:], 300)
+    assert state["name"] == "Completed" and "Ran" not in state["message"], state
+    assert "the same as" in made.log(runs[2]), made.log(runs[2])
+    say(f"b, whose cache was empty, has restored the older one: {state['message']}")
+
+    a.start()
+    runs += [made.request(*sets[2]) for _ in range(2)]
+    taken = wait_for(lambda: [run for run in runs[3:] if "step 100/" in made.log(run)], 600, "training")
+    owner = next(worker for worker in made.workers.values() if taken[0] in worker.log())
+    other = b if owner is a else a
+    owner.lose_power()
+    say(f"{owner.host.name} has lost power in training; {other.host.name} waits for what it was making")
+    owner.start()
+    runs += [made.request(*sets[number % 3]) for number in range(_RUNS - len(runs) - 4)]
+    if resumes:
+        wait_for(lambda: any("going on from step" in made.log(run) for run in runs[3:]), 900, "the resumed run")
+        say("the killed run was resumed")
+
+    made.hosts["storage"].pull_cable()
+    say("the storage host is cut off")
+    time.sleep(_CUT_SECONDS)
+    made.hosts["storage"].plug_cable()
+    say("and is back")
+    made.stop_server()
+    made.start_server()
+    say("the server was stopped and started")
+    runs += [made.request(*sets[number % 3]) for number in range(_RUNS - len(runs))]
+    states = made.wait_for_end(runs, 1800)
+    named = sorted(state["name"] for state in states)
+    say(f"{len(runs)} runs have ended: {', '.join(f'{named.count(name)} {name}' for name in sorted(set(named)))}")
+    for state in states:
+        if state["name"] not in ("Completed", "Cached"):
+            say(f"  {state['name']}: {state['message']}")
+
+    for worker in (a, b):
+        worker.stop()
+        assert not worker.processes(), worker.processes()
+    say("no process is left on either worker")
+    assert made.slots_held() == 0 and not made.claims(), (made.slots_held(), made.claims())
+    say("no slot and no claim is held")
+    check_versions(made, len(sets), say)
+
+
+def check_versions(made, count, say):
+    """See that exactly `count` versions are on the storage host, and that each is given back on a third machine."""
+    tags = made.git_at_storage("tag", "--list", "run/*").split()
+    assert len(tags) == count, tags
+    third = made.add_worker("third")
+    locks = set()
+    for tag in tags:
+        third.run("git", "checkout", "--quiet", "--force", tag)
+        third.run("dvc", "pull", "--quiet", "--force")
+        wrong = digests_by_lock(third.clone)
+        assert not wrong, (tag, wrong)
+        assert third.run("dvc", "status").strip() == "Data and pipelines are up to date."
+        locks.add((third.clone / "dvc.lock").read_bytes())
+    assert len(locks) == count
+    say(f"exactly {count} versions, each given back byte for byte on a third clone")
+
+
+def _say():
+    began = time.monotonic()
+    return lambda line: print(f"{time.monotonic() - began:6.1f} s  {line}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
