@@ -155,7 +155,7 @@ def sentence(comparison, rule):
     if comparison.low is None:
         return "undecided: no run differs from another, so nobody knows how much they vary"
     worst, best = (-comparison.high, -comparison.low) if goal.better == "lower" else (comparison.low, comparison.high)
-    digits = _decimals(best - worst)
+    digits = decimals(best - worst)
     if comparison.verdict == "same":
         return f"no difference larger than {_up(max(-worst, best), digits):.{digits}f}"
     if comparison.verdict == "undecided":
@@ -268,7 +268,7 @@ def _constant(values):
     return max(values) - min(values) <= _ROUNDING * max(map(abs, values))
 
 
-def _decimals(width):
+def decimals(width):
     """Digits after the point that show an interval of this width by two digits."""
     return max(0, 1 - math.floor(math.log10(width))) if width > 0 else 3
 

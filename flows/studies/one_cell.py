@@ -1,0 +1,73 @@
+"""One cell: a run of the pipeline in a git worktree, as far as the study's stage, and its record."""
+
+import contextlib
+import time
+
+from flows.dvc.reproduce import CACHED, RAN, reproduce
+from flows.dvc.session import DvcSession
+from flows.lock import RunLock, when_free
+from flows.request import Parameters
+from flows.studies import records
+from flows.worktree import environment, remove_left_over, worktree
+from gan.params import PARAMS
+
+_DRY = "Running stage '"
+
+
+class Place:
+    """A worktree at a study's commit in which cells can be brought up to date, one after the other."""
+
+    def __init__(self, study, tree, session, log):
+        self._study = study
+        self._tree = tree
+        self._session = session
+        self._log = log
+
+    def bring(self, cell, *, deadline, only_cached=False):
+        """The Record of a Cell: what was made before anywhere comes from DVC's cache, the rest runs.
+
+        With `only_cached` nothing runs, and None is returned where something would have to. Raises StageFailed, ParamsError for
+        parameters that the project refuses, and TimeUp.
+        """
+        study, settings = self._study, self._study.settings
+        text = study.text(cell)
+        (self._tree.root / PARAMS).write_text(text, encoding="utf-8")
+        if not only_cached:
+            Parameters.of_text(text).check(self._tree.root)
+        described = when_free(self._session.describe, policy=settings.overlap, deadline=deadline)
+        outcomes, seconds = {}, 0.0
+        for stage in described.stages_for(study.params.stage):
+            if stage.name not in described.changed and all(outcomes[need] == CACHED for need in stage.needs):
+                outcomes[stage.name] = CACHED
+                continue
+            if only_cached and self._would_run(stage):
+                return None
+            started = time.monotonic()
+            pull = described.remote is not None
+            outcomes[stage.name] = reproduce(self._session, stage, pull=pull, on_line=self._log, deadline=deadline)
+            if outcomes[stage.name] == RAN:
+                seconds += time.monotonic() - started
+        return records.record(self._tree, cell, described, base=study.base, seconds=seconds)
+
+    def _would_run(self, stage):
+        code, lines = self._session.dvc("repro", "--single-item", "--dry", stage.name)
+        return code != 0 or any(line.startswith(_DRY) for line in lines)
+
+
+@contextlib.contextmanager
+def a_place(study, *, log, deadline, wait=True):
+    """Yield a Place for the Study, alone in its repository; raises Skipped where another run is at work and `wait` is false.
+
+    log: gets each line of DVC's and the stages' output.
+    """
+    repository, settings = study.repository, study.settings
+    lock, policy = RunLock(repository), "wait" if wait else "skip"
+    with lock.exclusive_run(f"study {study.name}", policy=policy, log=log, deadline=deadline):
+        remove_left_over(repository)
+        with worktree(repository, study.base, f"study-{study.name}") as tree:
+            variables = environment(repository, tree)
+            held = (lock.fileno(),)
+            with DvcSession(tree.root, grace_seconds=settings.grace_seconds, environment=variables, held_files=held) as session:
+                session.share(repository)
+                session.dvc("checkout", "--allow-missing", "--quiet")
+                yield Place(study, tree, session, log)
