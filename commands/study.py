@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from commands import study_report
 from commands.versions import number, print_table
 from flows.git import Repository
 from flows.studies import local, statistics
@@ -123,7 +124,7 @@ def _print(progress):
         row = [name, str(len(done))]
         for metric in params.metrics:
             values = [one.metrics[metric] for one in done]
-            row.append(_estimate(statistics.estimate(values)) if values else "")
+            row.append(study_report.shown_estimate(statistics.estimate(values)) if values else "")
         rows.append(row)
     click.echo(f"{params.question}\n")
     print_table(rows)
@@ -133,16 +134,9 @@ def _print(progress):
 
 
 def _write_report(progress):
-    del progress
-
-
-def _estimate(one):
-    """A mean with its interval, for a table."""
-    if one.low is None:
-        return number(one.mean)
-    half = (one.high - one.low) / 2
-    digits = statistics.decimals(half)
-    return f"{one.mean:.{digits}f} ± {half:.{digits}f}"
+    """Write the files of data/studies, where there is something to show."""
+    if progress.done[BASELINE]:
+        click.echo(f"\n{study_report.write(progress)}")
 
 
 def _said(repository, outcome, metrics):

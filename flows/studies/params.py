@@ -83,6 +83,14 @@ class StudyParams(Section):
                 raise ValueError(f"the name {name!r}: expected small letters, digits, '.', '_' and '-', and not {BASELINE!r}")
         return value
 
+    @pydantic.field_validator("metrics")
+    @classmethod
+    def _metric_names(cls, value):
+        for name in value:
+            if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+                raise ValueError(f"the metric {name!r}: expected letters, digits, '.', '_' and '-'")
+        return value
+
     @pydantic.model_validator(mode="after")
     def _leaves_the_seed_alone(self):
         changed = [

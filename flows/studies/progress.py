@@ -31,6 +31,10 @@ class Progress:
         """How it is judged."""
         return rule_of(self.study)
 
+    def values(self, variant, metric):
+        """The metric of each run that the variant has, in the order of seeds."""
+        return [one.metrics[metric] for one in self.done[variant]]
+
     def missing(self, *, until_decided):
         """The Cells that the study wants next, seed by seed; none where it is over.
 
