@@ -130,8 +130,8 @@ def _notes(progress):
     times = "once" if len(rule.looks) == 1 else f"up to {len(rule.looks)} times, at {', '.join(map(str, rule.looks))} seeds"
     test = "Student's test on pairs of runs with the same seed" if rule.paired else "Welch's test"
     notes = [
-        f"{test}, {rule.comparisons} comparisons, judged {times}. Better and worse are decided by Holm's procedure, at 5 % for all "
-        f"of them together. The intervals are simultaneous ones: each stands at {100 * (1 - rule.interval_rate):.4g} %."
+        f"{test}, {rule.comparisons} comparisons, judged {times}. Better and worse are decided by Holm's procedure, at 5 % "
+        f"for all of them together. The intervals are simultaneous ones: each stands at {100 * (1 - rule.interval_rate):.4g} %."
     ]
     pairs = [row for row in results.comparison_rows(progress) if row["correlation_over_seeds"] != ""]
     if pairs:

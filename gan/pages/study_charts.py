@@ -7,11 +7,13 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from gan.pages import charts, compare_charts
 from gan.pages.tables import METRICS
 
-_ROW_INCHES = 0.36
+_ROW_INCHES = 0.42
+_LIFT = 0.22  # of the runs above their interval, in rows
 _COLORS = ("#1d1f24", "#b0440c", "#1c62ad", "#8a8f99")  # of the picture, which has one colour scheme: ink and three
 
 
@@ -74,8 +76,8 @@ def parallel_svg(axes_values, metric, means, *, best):
     axes_values: axis -> the value of each variant, in the order of `means`: variant -> mean. best: the variant that is drawn
     strongest; the baseline, the first, is drawn second.
     """
-    columns = {axis: _places(values) for axis, values in axes_values.items()}
-    columns[metric] = _places(list(means.values()))
+    columns = {axis: _ordered(values) for axis, values in axes_values.items()}
+    columns[metric] = _scaled(list(means.values()))
     baseline = next(iter(means))
     with charts._style(charts._STYLE | {"svg.hashsalt": "parallel", "axes.grid": False}):
         figure = Figure(figsize=(9, 3.6), layout="constrained")
@@ -84,7 +86,7 @@ def parallel_svg(axes_values, metric, means, *, best):
             heights = [places[number] for places, _ in columns.values()]
             strong = {best: (charts._SECOND, 2.6), baseline: (charts._FIRST, 2.0)}.get(variant)
             color, width = strong or (charts._INK, 0.8)
-            label = {best: f"best: {best}", baseline: "baseline"}.get(variant)
+            label = {best: f"best mean: {best}", baseline: "baseline"}.get(variant)
             axes.plot(range(len(columns)), heights, color=color, linewidth=width, alpha=1 if strong else 0.45, label=label)
         for column, (_, ticks) in enumerate(columns.values()):
             axes.axvline(column, color=charts._RULE, linewidth=1)
@@ -92,7 +94,7 @@ def parallel_svg(axes_values, metric, means, *, best):
                 axes.annotate(label, (column, place), xytext=(4, 3), textcoords="offset points", fontsize=9)
         axes.set_xticks(range(len(columns)), list(columns))
         axes.set_yticks([])
-        axes.set_xlim(-0.1, len(columns) - 0.6)
+        axes.set_xlim(-0.1, len(columns) - 0.7)
         axes.spines[:].set_visible(False)
         figure.legend(loc="outside lower center", ncols=2)
         text = _svg(figure)
@@ -107,7 +109,7 @@ def _metric_figure(chart, colors):
     left, right = figure.subplots(1, 2, sharey=True)
     for place, row in enumerate(chart.rows):
         color = first if place == 0 else second
-        left.plot(row.values, [place] * len(row.values), "o", color=color, alpha=0.4, markersize=5, markeredgewidth=0)
+        left.plot(row.values, [place - _LIFT] * len(row.values), "o", color=color, alpha=0.4, markersize=5, markeredgewidth=0)
         if row.interval:
             left.plot(row.interval, [place, place], color=color, linewidth=2)
         left.plot([row.mean], [place], "|", color=color, markersize=14, markeredgewidth=2.4)
@@ -117,6 +119,8 @@ def _metric_figure(chart, colors):
             right.plot([row.difference], [place], "o", color=color, markersize=6)
     if any(row.difference is not None for row in chart.rows):
         right.axvspan(-chart.smallest_difference, chart.smallest_difference, color=third, alpha=0.15, linewidth=0)
+    else:
+        right.set_xticks([0])
     right.axvline(0, color=first, linewidth=1.2)
     left.set_yticks(range(len(chart.rows)), [row.variant for row in chart.rows])
     left.set_ylim(len(chart.rows) - 0.4, -0.6)
@@ -128,17 +132,21 @@ def _metric_figure(chart, colors):
     return figure
 
 
-def _places(values):
-    """(height in 0..1 of each value, ticks): numbers by their order of size on an even scale, all else in the order given."""
+def _ordered(values):
+    """(height in 0..1 of each value, ticks) of a parameter: numbers by size, all else in the order given, evenly apart."""
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-    distinct = sorted(set(values)) if numbers else list(dict.fromkeys(map(str, values)))
     known = values if numbers else list(map(str, values))
-    if numbers and len(distinct) > 6:
-        low, high = distinct[0], distinct[-1]
-        heights = [(value - low) / (high - low) for value in known]
-        return heights, [(0, f"{low:.4g}"), (1, f"{high:.4g}")]
+    distinct = sorted(set(known)) if numbers else list(dict.fromkeys(known))
     share = {value: number / max(1, len(distinct) - 1) for number, value in enumerate(distinct)}
-    return [share[value] for value in known], [(place, f"{v:.4g}" if numbers else v) for v, place in share.items()]
+    return [share[value] for value in known], [(place, f"{value:.4g}" if numbers else value) for value, place in share.items()]
+
+
+def _scaled(values):
+    """(height in 0..1 of each value, ticks) of a metric."""
+    low, high = min(values), max(values)
+    width = high - low or 1.0
+    ticks = [tick for tick in MaxNLocator(4).tick_values(low, high) if low <= tick <= high]
+    return [(value - low) / width for value in values], [((tick - low) / width, f"{tick:g}") for tick in ticks]
 
 
 def _svg(figure):
