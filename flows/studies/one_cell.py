@@ -11,8 +11,6 @@ from flows.studies import records
 from flows.worktree import environment, remove_left_over, worktree
 from gan.params import PARAMS
 
-_DRY = "Running stage '"
-
 
 class Place:
     """A worktree at a study's commit in which cells can be brought up to date, one after the other."""
@@ -40,7 +38,7 @@ class Place:
             if stage.name not in described.changed and all(outcomes[need] == CACHED for need in stage.needs):
                 outcomes[stage.name] = CACHED
                 continue
-            if only_cached and self._would_run(stage):
+            if only_cached and not self._session.in_run_cache(stage.name):
                 return None
             started = time.monotonic()
             pull = described.remote is not None
@@ -48,10 +46,6 @@ class Place:
             if outcomes[stage.name] == RAN:
                 seconds += time.monotonic() - started
         return records.record(self._tree, cell, described, base=study.base, seconds=seconds)
-
-    def _would_run(self, stage):
-        code, lines = self._session.dvc("repro", "--single-item", "--dry", stage.name)
-        return code != 0 or any(line.startswith(_DRY) for line in lines)
 
 
 @contextlib.contextmanager
@@ -68,6 +62,10 @@ def a_place(study, *, log, deadline, wait=True):
             variables = environment(repository, tree)
             held = (lock.fileno(),)
             with DvcSession(tree.root, grace_seconds=settings.grace_seconds, environment=variables, held_files=held) as session:
-                session.share(repository)
-                session.dvc("checkout", "--allow-missing", "--quiet")
-                yield Place(study, tree, session, log)
+                try:
+                    session.share(repository)
+                    session.dvc("checkout", "--allow-missing", "--quiet")
+                    yield Place(study, tree, session, log)
+                except BaseException:  # Ctrl-C or the time limit: a stage may be at work, and what it says at its end counts
+                    session.stop(on_line=log)
+                    raise

@@ -128,15 +128,20 @@ def judge(samples, baseline, rule):
 
     samples: variant -> metric -> its values in the order of seeds, as far as there are runs without a gap.
     baseline: the same, metric -> values.
-    A comparison that was decided at one look stays as it was decided, and its variant needs no further seeds for it.
+    A comparison that was decided at one look stays as it was decided, and its variant needs no further seeds for it. One whose
+    runs are missing is pending, and counts for the others as one that shows nothing.
     """
     family = [(variant, metric) for variant in rule.variants for metric in rule.metrics]
     found, least = {}, dict.fromkeys(family, 1.0)
     for count in rule.looks:
-        open_ones = [key for key in family if not _decided(found.get(key))]
+        open_ones = [
+            (variant, metric)
+            for variant, metric in family
+            if not _decided(found.get((variant, metric))) and min(len(samples[variant][metric]), len(baseline[metric])) >= count
+        ]
+        if not open_ones:
+            continue
         sides = [(samples[variant][metric][:count], baseline[metric][:count]) for variant, metric in open_ones]
-        if not open_ones or any(len(values) < count for side in sides for values in side):
-            break
         looked = list(zip(*compare(*zip(*sides, strict=True), rate=rule.interval_rate, paired=rule.paired), strict=True))
         for key, (*_, p_value) in zip(open_ones, looked, strict=True):
             if not math.isnan(p_value):

@@ -161,10 +161,12 @@ def test_a_decision_stays_and_a_look_waits_for_all_of_its_runs():
     clear, vague = [40.0, 40.1, 39.9], [46.0, 54.0, 50.0]
     first = judge({"a": {"fid": clear}, "b": {"fid": vague}}, {"fid": baseline[:3]}, rule)
     assert [one.verdict for one in first] == ["better", "undecided"]
-    # "a" needs no more seeds; "b" lacks one of its second look
+    # "a" needs no more seeds, and "b" lacks one of its second look
     assert judge({"a": {"fid": clear}, "b": {"fid": vague + [47.0, 53.0]}}, {"fid": baseline}, rule) == first
     later = judge({"a": {"fid": clear}, "b": {"fid": vague + [50.0] * 3}}, {"fid": baseline}, rule)
     assert later[0].seeds == 3 and later[1].seeds == 6
+    alone = judge({"a": {"fid": clear}, "b": {"fid": []}}, {"fid": baseline[:3]}, rule)
+    assert [one.verdict for one in alone] == ["better", "pending"]
     missing = judge({"a": {"fid": clear[:2]}, "b": {"fid": vague}}, {"fid": baseline[:2]}, rule)
     assert [(one.verdict, sentence(one, rule)) for one in missing] == [
         ("pending", "no verdict yet: 2 runs are missing"),
