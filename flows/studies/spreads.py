@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from gan.errors import DataError
+from gan.params import parse_yaml
 
 RESULTS = Path("data/studies")
 FILE = "spreads.json"
@@ -29,10 +30,11 @@ def digest(params, seed_parameter):
     return hashlib.sha256(json.dumps({section: values}, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def measured(root, params):
+def measured(root, params, *, margin):
     """Metric -> its standard deviation over seeds as a share of its mean, of runs with these parameters.
 
     From the results of studies in the project's folder `root`; where several have measured it, the one with the most seeds.
+    A deviation of few seeds is itself uncertain, so it is widened as Student's distribution says for `margin` deviations.
     """
     found = {}
     for path in sorted((Path(root) / RESULTS).glob(f"*/{FILE}")):
@@ -43,7 +45,22 @@ def measured(root, params):
                 enough = one["seeds"] >= FEWEST_SEEDS and one["mean"] != 0
                 if enough and one["seeds"] > found.get(metric, (0, 0.0))[0]:
                     found[metric] = one["seeds"], abs(one["deviation"] / one["mean"])
-    return {metric: share for metric, (_, share) in found.items()}
+    return {metric: share * _widened(seeds, margin) for metric, (seeds, share) in found.items()}
+
+
+def seed_spread(root, text, gate):
+    """The spread over seeds of the metric of `gate`, GateSettings, for runs with the params.yaml `text`.
+
+    As a study has measured it, else the one that the gate assumes for all.
+    """
+    return measured(root, parse_yaml(text), margin=gate.margin).get(gate.metric, gate.seed_spread)
+
+
+def _widened(seeds, margin):
+    """How many times as far as the normal distribution's `margin` deviations Student's with seeds - 1 degrees must reach."""
+    from scipy import special  # not scipy.stats, which takes a second to import
+
+    return float(special.stdtrit(seeds - 1, special.ndtr(margin)) / margin) if margin > 0 else 1.0
 
 
 def _read(path):
