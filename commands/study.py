@@ -11,6 +11,7 @@ from commands import study_report
 from commands.versions import number, print_table
 from flows.git import Repository
 from flows.studies import local, statistics
+from flows.studies.carry_out import carry_out
 from flows.studies.cells import find_study
 from flows.studies.params import BASELINE
 from flows.studies.progress import progress_of, rule_of
@@ -65,30 +66,42 @@ def plan(repository, name, base):
 @click.argument("name")
 @base_option
 @until_decided_option
+@click.option(
+    "--workers", is_flag=True, help="Have Prefect's workers run it: one flow run a cell, of the deployment study-cell/cells."
+)
 @click.option("--verbose", is_flag=True, help="Print what the stages print.")
 @click.pass_context
-def run(context, name, base, until_decided, verbose):
+def run(context, name, base, until_decided, workers, verbose):
     """Carry a study out: run what is not done yet, then write its report.
 
-    Ctrl-C stops the run under way in order, and the same command goes on from there. Ends with 0, with 1 if a run failed, with
+    Ctrl-C stops the runs under way in order, and the same command goes on from there. Ends with 0, with 1 if a run failed, with
     130 if it was stopped.
     """
-    repository = context.obj
-    found = find_study(repository, name, base)
-    failures = {}
-    with _stopped_by_sigterm():
-        progress = progress_of(found)
-        while cells := [cell for cell in progress.missing(until_decided=until_decided) if cell.key not in failures]:
-            for count, outcome in enumerate(local.run_each(found, cells, log=click.echo if verbose else _silent), 1):
-                click.echo(f"[{count}/{len(cells)}] {_said(repository, outcome, found.params.metrics)}")
-                if outcome.failure:
-                    failures[outcome.cell.key] = outcome
-            progress = progress_of(found)
+    found = find_study(context.obj, name, base)
+
+    def tell(number, count, outcome):
+        click.echo(f"[{number}/{count}] {_said(context.obj, outcome, found.params.metrics)}")
+
+    if workers:
+        from flows.studies import fanout
+
+        fanout.require_server()
+        state = fanout.coordinate(found, deployment=fanout.DEPLOYMENT, until_decided=until_decided, tell=tell)
+        click.echo(f"{state.name}: {state.message}")
+        code = 130 if state.is_cancelled() else 0 if state.is_completed() else 1
+    else:
+        log = click.echo if verbose else _silent
+        with _stopped_by_sigterm():
+            failures = carry_out(
+                found, lambda cells: local.run_each(found, cells, log=log), until_decided=until_decided, tell=tell
+            )
+        if failures:
+            click.echo(f"gan: {len(failures)} of the runs failed; the same command tries them again", err=True)
+        code = 1 if failures else 0
+    progress = progress_of(found)
     _print(progress)
     _write_report(progress)
-    if failures:
-        click.echo(f"gan: {len(failures)} of the runs failed; the same command tries them again", err=True)
-        context.exit(1)
+    context.exit(code)
 
 
 study.add_command(run, "resume")

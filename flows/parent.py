@@ -1,6 +1,7 @@
 """A run that Prefect has started, as a worker or a schedule does, ends with the process that started it."""
 
 import ctypes
+import json
 import os
 import signal
 import sys
@@ -17,6 +18,11 @@ def announce():
 def started_by_prefect():
     """Whether this process is a run that a worker or a schedule has started."""
     return "PREFECT__FLOW_RUN_ID" in os.environ or _PARENT in os.environ  # a worker says so, Prefect's runner does not
+
+
+def end_to_tell(api, flow_run):
+    """Variables by which a run's DVC process tells Prefect of its end where the run itself cannot, killed with its worker."""
+    return {"PIPELINE_RUN": json.dumps({"api": api, "flow_run": str(flow_run), "parent": os.getppid()})}
 
 
 def end_with_parent():

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from flows import overrides
 from flows.git import Repository
 from flows.request import Parameters
-from flows.studies.params import BASELINE, NamedVariant, StudyParams, read_study
+from flows.studies.params import BASELINE, NamedVariant, StudyParams, parse_study, read_text_of
 from gan.errors import ParamsError, UserError
 from gan.params import PARAMS, decode, parse_yaml
 
@@ -41,13 +41,14 @@ class Study:
 
     repository: Repository
     name: str
-    params: StudyParams
+    text: str  # of its file
+    params: StudyParams  # what the text says
     base: str  # the commit
 
     @cached_property
     def settings(self):
         """The section `flow` of the commit's parameters."""
-        return Parameters.of_text(self._text).settings
+        return Parameters.of_text(self._params_text).settings
 
     @cached_property
     def variants(self):
@@ -72,8 +73,8 @@ class Study:
             found.append(Cell(self.name, variant, seed, self._key(values)))
         return found
 
-    def text(self, cell):
-        """The params.yaml of a Cell."""
+    def parameters(self, cell):
+        """The text of the params.yaml of a Cell."""
         return self._text_of(self.variants[cell.variant], cell.seed)
 
     def values(self, variant):
@@ -86,11 +87,11 @@ class Study:
         return {name: parse_yaml(self._text_of(variant, seed), f"study {self.name}: {name}") for name, variant in every.items()}
 
     @cached_property
-    def _text(self):
+    def _params_text(self):
         return self._read(PARAMS)
 
     def _text_of(self, variant: NamedVariant, seed):
-        text = self._text
+        text = self._params_text
         if variant.set is not None:
             text = _with_sections(text, self._read(f"{_SETS}/{variant.set}.yaml"))
         try:
@@ -144,7 +145,12 @@ class Study:
 
 def find_study(repository, name, base="HEAD"):
     """The Study `name` of the working tree at the commit `base`; raises UserError in one line for whatever is wrong with it."""
-    study = Study(repository, name, read_study(repository.root, name), repository.commit_id(base))
+    return study_of_text(repository, name, read_text_of(repository.root, name), base)
+
+
+def study_of_text(repository, name, text, base):
+    """The Study `name` whose file has this text, at the commit `base`; raises UserError as `find_study` does."""
+    study = Study(repository, name, text, parse_study(text, name), repository.commit_id(base))
     for variant in study.variants:
         study.cells(variant, 1)
     return study

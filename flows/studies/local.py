@@ -36,11 +36,14 @@ def run_each(study, cells, *, log):
         yield Outcome(cell, record, time.monotonic() - started, failure)
 
 
-def run_one(study, cell, *, log):
-    """Bring one Cell up to date in a worktree of its own, alone in the repository; returns its Record."""
+def run_one(study, cell, *, log, share=False, variables=None):
+    """Bring one Cell up to date in a worktree of its own, alone in the repository; returns its Record.
+
+    share: put its data on DVC's remote, if there is one. variables: more of the environment of its DVC process.
+    """
     deadline = Deadline(study.settings.timeout_seconds)
-    with a_place(study, log=log, deadline=deadline) as place:
-        return place.bring(cell, deadline=deadline)
+    with a_place(study, log=log, deadline=deadline, variables=variables) as place:
+        return place.bring(cell, deadline=deadline, share=share)
 
 
 def collect(study, cells, *, log):

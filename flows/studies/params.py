@@ -134,15 +134,20 @@ def study_names(root):
     return sorted(path.stem for path in (Path(root) / STUDIES).glob("*.yaml"))
 
 
-def read_study(root, name):
-    """The StudyParams of the study `name` in the project's folder `root`; raises UserError in one line."""
+def read_text_of(root, name):
+    """The text of the file of the study `name` in the project's folder `root`; raises UserError in one line."""
     known = study_names(root)
     if name not in known:
         raise UserError(
             f"there is no study {name!r} in {STUDIES}/; " + (f"it has {', '.join(known)}" if known else "docs/studies.md")
         )
+    return read_text(Path(root) / STUDIES / f"{name}.yaml")
+
+
+def parse_study(text, name):
+    """The StudyParams that the text of the file of the study `name` says; raises ParamsError in one line."""
     path = STUDIES / f"{name}.yaml"
-    content = parse_yaml(read_text(Path(root) / path), path)
+    content = parse_yaml(text, path)
     if list(content) != [SECTION]:
         raise ParamsError(f"{path}: expected the section {SECTION!r} alone, got {', '.join(map(str, content))}")
     study = parse_section(content[SECTION], SECTION, StudyParams, path)

@@ -3,7 +3,7 @@
 import pytest
 from ruamel.yaml import YAML
 
-from flows.studies.params import read_study
+from flows.studies.params import parse_study, read_text_of
 from gan.errors import ParamsError, UserError
 
 STUDY = """\
@@ -29,7 +29,7 @@ def read(tmp_path):
 
     def read(text=STUDY, name="rates"):
         (tmp_path / "studies/rates.yaml").write_text(text)
-        return read_study(tmp_path, name)
+        return parse_study(read_text_of(tmp_path, name), name)
 
     return read
 
