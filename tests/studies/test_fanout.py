@@ -88,11 +88,12 @@ def test_a_study_on_two_workers_loses_no_cell_when_one_is_killed_and_stops_them_
         wait_for(lambda: not [line for place in places for line in place.processes() if "toy.py" in line], 30, "their processes")
         assert len(runs.of_deployment("cells")) == CELLS
 
-        # kill one worker in the middle; the other does its cell as well
+        # kill one worker in the middle of a training; the other does its cell as well
+        (places[0].control / "hold-train").touch()
         running = project.start("run", "offset", "--workers", program=("commands", "study"), log="running.log")
-        wait_for(lambda: "[1/6]" in project.log("running.log"), 180, "the first cell")
-        wait_for(lambda: list(cells(runs.of_deployment("cells")).values()).count("RUNNING") == 2, 60, "two cells")
+        wait_for(lambda: [line for line in places[0].processes() if "toy.py train" in line], 120, "a training")
         workers[0].kill()
+        (places[0].control / "hold-train").unlink()
         assert running.wait(300) == 0, project.log("running.log")
         assert "all runs are recorded" in project.log("running.log")
         assert "worse, fid: worse by" in project.log("running.log")
