@@ -180,12 +180,12 @@ def _reach(progress, rule, metric, goal):
     deviations = [
         statistics.estimate([one.metrics[metric] for one in done]).deviation for done in progress.done.values() if len(done) > 1
     ]
-    spreads = statistics.found_with(seeds, 1.0, rate)
-    two = f"{statistics.seeds_for(2.0, 1.0, rate)} seeds a variant for a difference of two"
+    spreads = statistics.found_with(seeds, 1.0, rate, paired=rule.paired)
+    two = f"{statistics.seeds_for(2.0, 1.0, rate, paired=rule.paired)} seeds a variant for a difference of two"
     if not deviations or not max(deviations):
         return f"a difference of {spreads:.1f} standard deviations over seeds with {seeds} seeds a variant; {two}"
     deviation = max(deviations)
-    needed = statistics.seeds_for(goal.smallest_difference, deviation, rate)
+    needed = statistics.seeds_for(goal.smallest_difference, deviation, rate, paired=rule.paired)
     wanted = f"{needed} seeds a variant" if needed else "no reasonable number of seeds"
     return (
         f"a difference of {number(float(f'{spreads * deviation:.2g}'))} with {seeds} seeds a variant; the smallest that matters, "

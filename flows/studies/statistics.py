@@ -18,6 +18,7 @@ from dataclasses import dataclass
 ERROR_RATE = 0.05  # of a whole study
 POWER = 0.9  # with which `gan study plan` promises to find a difference
 _MOST_SEEDS = 100_000
+_SHARES = 200  # points at which a distribution is averaged
 _ROUNDING = 1e-12  # values that differ by less of themselves are the same
 
 
@@ -206,26 +207,38 @@ def holm(p_values):
     return adjusted
 
 
-def power(difference, deviation, seeds, rate):
-    """The probability that two sides of `seeds` runs each, both with this deviation, show a true `difference` at `rate`."""
+def power(difference, deviation, seeds, rate, *, paired=False):
+    """The probability that two sides of `seeds` runs each, both with this deviation, show a true `difference` at `rate`.
+
+    With equal true deviations Welch's statistic is a noncentral t of 2 (seeds - 1) degrees of freedom, and its critical value
+    depends on the two sides' shares of the measured variance, which follow a beta distribution independent of it.
+    """
+    import numpy as np
     from scipy import stats
 
-    freedom = seeds - 1  # Welch's test has between this and twice as many: never promise too much
-    shift = difference / (deviation * math.sqrt(2 / seeds))
+    single, shift = seeds - 1, difference / (deviation * math.sqrt(2 / seeds))
+    if paired:
+        freedom, assumed = single, np.array([single])
+    else:
+        share = stats.beta.ppf((np.arange(_SHARES) + 0.5) / _SHARES, single / 2, single / 2)
+        freedom, assumed = 2 * single, single / (share**2 + (1 - share) ** 2)
     # t squared is F with one degree of freedom; SciPy's noncentral F, unlike its noncentral t, is defined for large shifts
-    return float(stats.ncf.sf(stats.t.isf(rate / 2, freedom) ** 2, 1, freedom, shift**2))
+    return float(stats.ncf.sf(stats.t.isf(rate / 2, assumed) ** 2, 1, freedom, shift**2).mean())
 
 
-def seeds_for(difference, deviation, rate):
+def seeds_for(difference, deviation, rate, *, paired=False):
     """The smallest number of seeds a side that finds a true `difference` with probability POWER; None if beyond reason."""
-    return _smallest(lambda seeds: power(difference, deviation, seeds, rate) >= POWER, 2)
+    return _smallest(lambda seeds: power(difference, deviation, seeds, rate, paired=paired) >= POWER, 2)
 
 
-def found_with(seeds, deviation, rate):
+def found_with(seeds, deviation, rate, *, paired=False):
     """The smallest true difference that `seeds` runs a side find with probability POWER."""
     from scipy import optimize
 
-    return deviation * float(optimize.brentq(lambda spreads: power(spreads, 1.0, seeds, rate) - POWER, 1e-6, 1e3))
+    def lacking(spreads):
+        return power(spreads, 1.0, seeds, rate, paired=paired) - POWER
+
+    return deviation * float(optimize.brentq(lacking, 1e-6, 1e3))
 
 
 def _comparison(key, side, measured, p_value, rule):

@@ -79,11 +79,20 @@ def test_the_announced_seeds_are_the_fewest_and_agree_with_what_they_find():
     assert seeds_for(1e-9, 1.0, 0.05) is None
 
 
-def test_power_is_that_of_the_noncentral_t():
+def test_power_of_pairs_is_that_of_the_noncentral_t():
     seeds, rate = 8, 0.02
     critical, shift = stats.t.isf(rate / 2, seeds - 1), 1.5 / math.sqrt(2 / seeds)
     expected = stats.nct.sf(critical, seeds - 1, shift) + stats.nct.cdf(-critical, seeds - 1, shift)
-    assert power(1.5, 1.0, seeds, rate) == pytest.approx(expected)
+    assert power(1.5, 1.0, seeds, rate, paired=True) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("seeds", "rate", "difference"), [(3, 0.05, 3.0), (5, 0.0125, 3.0), (9, 0.0125, 1.8)])
+def test_power_is_that_of_welchs_test(seeds, rate, difference):
+    count = 20_000
+    values = np.random.default_rng(0).standard_normal((2, count, seeds))
+    shown = stats.ttest_ind(values[0] + difference, values[1], axis=1, equal_var=False).pvalue <= rate
+    # four standard errors of a share
+    assert power(difference, 1.0, seeds, rate) == pytest.approx(shown.mean(), abs=4 * shown.std() / math.sqrt(count))
 
 
 def test_welch_by_hand():
