@@ -52,7 +52,8 @@ class Place:
             code, lines = self._session.dvc("push", *(stage.name for stage in stages))
             if code != 0:
                 raise UserError(f"dvc push: {' '.join(line for line in lines if line.startswith('ERROR'))[:500]}")
-        return records.record(self._tree, cell, described, base=study.base, seconds=seconds)
+        names = [stage.name for stage in stages]
+        return records.record(self._tree, cell, described, stages=names, base=study.base, seconds=seconds)
 
 
 @contextlib.contextmanager
@@ -77,5 +78,6 @@ def a_place(study, *, log, deadline, wait=True, variables=None):
                     session.dvc("checkout", "--allow-missing", "--quiet")
                     yield Place(study, tree, session, log)
                 except BaseException:  # Ctrl-C or the time limit: a stage may be at work, and what it says at its end counts
+                    log(f"stopping, up to {settings.grace_seconds:g} s for a stage under way to save")
                     session.stop(on_line=log)
                     raise

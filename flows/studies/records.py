@@ -7,8 +7,11 @@ keeps their data.
 import re
 from dataclasses import dataclass
 
+from ruamel.yaml import YAML
+
 from flows.gate import LOCK
 from flows.metrics import merged
+from gan.files import replacing
 from gan.params import PARAMS
 
 _REFS = "refs/exps/"
@@ -49,10 +52,16 @@ def metrics(repository, record):
     return merged({path: content for path, content in contents.items() if content is not None})
 
 
-def record(tree, cell, description, *, base, seconds):
-    """Record the results in the worktree `tree` as the Record of a Cell; `description`: the DVC Description of the tree."""
-    files = description.metrics_in_git()
-    paths = [path for path in (LOCK, PARAMS, *description.files_in_git()) if (tree.root / path).exists()]
+def record(tree, cell, description, *, stages, base, seconds):
+    """Record the results in the worktree `tree` as the Record of a Cell.
+
+    description: the DVC Description of the tree. stages: the names of those that the cell has brought up to date; of all others
+    the lock in the record says nothing.
+    """
+    _keep_stages(tree.root / LOCK, stages)
+    kept = [out for stage in description.stages if stage.name in stages for out in stage.outs if not out.cached]
+    files = [out.path for out in kept if out.metric]
+    paths = [path for path in (LOCK, PARAMS, *(out.path for out in kept)) if (tree.root / path).exists()]
     tree.git("add", "--force", "--", *paths)
     lines = [f"{_KEY}: {cell.key}", f"{_SECONDS}: {seconds:.1f}", *(f"{_FILE}: {path}" for path in files)]
     message = "\n".join([f"Study {cell.study}: {cell.variant}, seed {cell.seed}", "", *lines, ""])
@@ -60,6 +69,16 @@ def record(tree, cell, description, *, base, seconds):
     ref = f"{_REFS}{base[:2]}/{base[2:]}/{cell.name}"
     tree.git("update-ref", ref, commit)
     return Record(ref, commit, cell.key, seconds, tuple(files))
+
+
+def _keep_stages(path, names):
+    yaml = YAML()
+    yaml.width = 4096
+    lock = yaml.load(path)
+    for name in set(lock["stages"]) - set(names):
+        del lock["stages"][name]
+    with replacing(path) as temporary:
+        yaml.dump(lock, temporary)
 
 
 def _of_commit(ref, commit, message):
