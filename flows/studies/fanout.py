@@ -5,6 +5,7 @@ remote. A cell's run has an idempotency key of the commit and all that the cell 
 finds the runs that an earlier one asked for, and no cell is asked for twice.
 """
 
+import contextlib
 import datetime
 import itertools
 import math
@@ -23,6 +24,7 @@ from flows.deadline import TimeUp
 from flows.dvc.reproduce import StageFailed
 from flows.git import GitError, Repository
 from flows.parent import end_to_tell, end_with_parent, started_by_prefect
+from flows.signals import signals_held
 from flows.stage_task import STOPPED
 from flows.studies import records
 from flows.studies.carry_out import carry_out
@@ -169,9 +171,10 @@ def _states(runs):
 
 
 def _cancel(runs):
-    with get_client(sync_client=True) as client:
+    with signals_held(), get_client(sync_client=True) as client:
         for run in runs:
-            client.set_flow_run_state(run, Cancelling(message="the study was stopped"))
+            with contextlib.suppress(ObjectNotFound):
+                client.set_flow_run_state(run, Cancelling(message="the study was stopped"))
 
 
 def _outcome(study, cell, state, seconds):
