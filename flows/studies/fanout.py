@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import httpx
 from prefect import flow, get_client, get_run_logger, runtime
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.deployments import run_deployment
@@ -35,6 +36,7 @@ from gan.errors import UserError
 DEPLOYMENT = "study-cell/cells"
 ATTEMPTS = 3  # of a cell whose run crashed or was cancelled by somebody else
 _POLL_SECONDS = 2
+_SILENCE_SECONDS = 300  # of the server, after which the coordinator gives up
 _PENDING_SECONDS = 300  # from a worker's taking a run to the start of the run's process
 
 
@@ -109,12 +111,19 @@ class _CancelledFromOutside(Exception):
 def _run_each(study, cells, deployment, waiting):
     """Yield the Outcome of each of the Cells as it ends; `waiting`, Cell -> flow run's id, holds those that have not."""
     own, started, tries = runtime.flow_run.id, time.monotonic(), Counter()
+    heard = started
     for cell in cells:
         waiting[cell] = _ask(study, cell, deployment)
     while waiting:
         time.sleep(_POLL_SECONDS)
-        states = _states([own, *waiting.values()])
-        if states[str(own)].is_cancelling() or states[str(own)].is_cancelled():
+        try:
+            states = _states([own, *waiting.values()])
+        except httpx.HTTPError as error:  # the server restarts, perhaps; the cells go on meanwhile
+            if time.monotonic() - heard > _SILENCE_SECONDS:
+                raise UserError(f"the Prefect server is out of reach ({error}); the same command goes on from there") from None
+            continue
+        heard = time.monotonic()
+        if str(own) not in states or states[str(own)].is_cancelling() or states[str(own)].is_cancelled():
             raise _CancelledFromOutside
         for cell, run in list(waiting.items()):
             state = states.get(str(run))
