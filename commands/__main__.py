@@ -16,6 +16,7 @@ COMMANDS = {
     "draw": ("commands.draw:draw", "Draw digits with the trained generator."),
     "flow": ("commands.flow:flow", "Run the pipeline once, as a Prefect flow."),
     "schedule": ("commands.schedule:schedule", "Run the pipeline on a schedule."),
+    "study": ("commands.study:study", "Compare variants over many runs, with their uncertainty."),
     "live": ("commands.live:live", "Watch training in TensorBoard."),
     "report-change": ("commands.report_change:report_change", "Report what a change does, for its review."),
     "worker": ("commands.worker:worker", "Take runs from a Prefect server."),

@@ -10,6 +10,7 @@ from flows.metrics import ComparedMetric
 from flows.request import Parameters
 from flows.revisions import Revision
 from flows.settings import GateSettings
+from flows.studies.spreads import measured
 from gan.errors import DataError
 from gan.pages import change
 
@@ -46,11 +47,12 @@ def find_both(repository, old, new):
     """The TwoRuns that the names `old` and `new` mean; raises UserError in one line."""
     old, new = revisions.find(repository, old), revisions.find(repository, new)
     gate = Parameters.in_tree(repository).settings.gate
+    spreads = [measured(repository.root, run.params(), margin=gate.margin) for run in (new, old)]
     return TwoRuns(
         old=old,
         new=new,
         gate=gate,
-        metrics=metrics.compare(new.metrics(), old.metrics(), gate),
+        metrics=metrics.compare(new.metrics(), old.metrics(), gate, measured=spreads),
         parameters=change.parameter_changes(old.params(), new.params()),
     )
 

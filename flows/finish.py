@@ -10,7 +10,9 @@ from flows import artifacts, gate, versions
 from flows.dvc.reproduce import CACHED
 from flows.remotes import push_versions
 from flows.signals import signals_held
+from flows.studies.spreads import seed_spread
 from gan.errors import DataError, UserError
+from gan.params import PARAMS, read_text
 
 
 def finish(run):
@@ -42,7 +44,14 @@ def _record(run, previous):
         metrics_file = run.tree.root / settings.metrics_file
         content = metrics_file.read_bytes() if metrics_file.exists() else None
         lock = (run.tree.root / gate.LOCK).read_bytes()
-        verdict, last = gate.verdict_against_last(run.repository, settings, content, lock=lock)
+        verdict, last = gate.verdict_against_last(
+            run.repository,
+            settings,
+            content,
+            lock=lock,
+            params=read_text(run.tree.root / PARAMS),
+            seed_spread=lambda text: seed_spread(run.tree.root, text, settings),
+        )
     new = versions.NewVersion(
         tag=versions.tag_name(run.id, previous),
         flow_run=run.id,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from flows.metrics import explained_by_noise, flatten, with_spreads
 from gan.errors import DataError
-from gan.params import parse_yaml
+from gan.params import PARAMS, decode, parse_yaml
 
 LOCK = "dvc.lock"
 
@@ -25,18 +25,20 @@ class Verdict:
 PARTIAL = Verdict("partial", "only some of the stages ran, so the metrics may be an older model's: not judged")
 
 
-def verdict_on(content, settings, *, last_content, last_tag, same_ruler=True):
+def verdict_on(content, settings, *, last_content, last_tag, same_ruler=True, seed_spreads=None):
     """Compare the bytes of two metrics files: a new version's and the last accepted one's (None: there is none yet).
 
     The difference is measured in standard deviations of a difference, sqrt(noise_new^2 + noise_last^2), where each noise is that
     of the measurement and the spread over training seeds, sqrt(measured^2 + (seed_spread * value)^2). Where not the same ruler
-    has measured both, the spread over rulers is a third part of each.
+    has measured both, the spread over rulers is a third part of each. seed_spreads: those of the new version and of the last
+    one, where they are not the one that the settings assume for all.
     """
-    value, noise = measurement(content, settings, "this run", same_ruler=same_ruler)
+    spread, last_spread = seed_spreads or (settings.seed_spread, settings.seed_spread)
+    value, noise = measurement(content, settings, "this run", same_ruler=same_ruler, seed_spread=spread)
     shown = f"{settings.metric} {value:.4g} ± {noise:.2g}"
     if last_content is None:
         return Verdict("accepted", f"{shown}; the first accepted version")
-    last_value, last_noise = measurement(last_content, settings, last_tag, same_ruler=same_ruler)
+    last_value, last_noise = measurement(last_content, settings, last_tag, same_ruler=same_ruler, seed_spread=last_spread)
     worse_by = value - last_value if settings.direction == "lower" else last_value - value
     allowed = explained_by_noise(noise, last_noise, settings.margin)
     ruler = "" if same_ruler else ", measured by another judge"
@@ -48,7 +50,7 @@ def verdict_on(content, settings, *, last_content, last_tag, same_ruler=True):
     return Verdict("worse", change + f"worse by {worse_by:.3g}, more than the allowed {allowed:.3g}")
 
 
-def measurement(content, settings, where, *, same_ruler=True):
+def measurement(content, settings, where, *, same_ruler, seed_spread):
     """(metric, its noise) from the JSON bytes `content`; raises DataError where they are missing or no numbers."""
     try:
         metrics = flatten(json.loads(content))
@@ -58,21 +60,26 @@ def measurement(content, settings, where, *, same_ruler=True):
         if not isinstance(metrics.get(key), int | float):
             raise DataError(f"{settings.metrics_file} of {where} has no number {key!r} (see gate in params.yaml)")
     value = metrics[settings.metric]
-    spreads = [settings.seed_spread] if same_ruler else [settings.seed_spread, settings.ruler_spread]
+    spreads = [seed_spread] if same_ruler else [seed_spread, settings.ruler_spread]
     return value, with_spreads(metrics[settings.noise], value, spreads)
 
 
-def verdict_against_last(repository, settings, content, *, lock):
+def verdict_against_last(repository, settings, content, *, lock, params, seed_spread):
     """Compare the metrics file's bytes `content` with the last accepted version's: (Verdict, that version's tag or None).
 
     lock: the bytes of the new version's dvc.lock, which names the ruler that measured it.
+    params: the text of its params.yaml.
+    seed_spread: a function from such a text to the spread over seeds of runs with it.
     """
     last = last_accepted(repository, settings.artifact)
     last_content = repository.read_at(last, settings.metrics_file) if last else None
     if last and last_content is None:
         raise DataError(f"{last} has no {settings.metrics_file} in git; declare that metric with `cache: false` in dvc.yaml")
     same_ruler = last is None or out_digest(lock, settings.ruler) == out_digest(repository.read_at(last, LOCK), settings.ruler)
-    return verdict_on(content, settings, last_content=last_content, last_tag=last, same_ruler=same_ruler), last
+    last_params = repository.read_at(last, PARAMS) if last else None
+    spreads = seed_spread(params), settings.seed_spread if last_params is None else seed_spread(decode(last_params, PARAMS))
+    verdict = verdict_on(content, settings, last_content=last_content, last_tag=last, same_ruler=same_ruler, seed_spreads=spreads)
+    return verdict, last
 
 
 def out_digest(lock, path):

@@ -61,26 +61,32 @@ def explained_by_noise(noise, previous_noise, margin):
     return margin * math.hypot(noise, previous_noise)
 
 
-def compare(metrics, previous, gate):
+def compare(metrics, previous, gate, *, measured=({}, {})):
     """A ComparedMetric for each metric of two flat dicts, in their order.
 
     gate: the GateSettings. Its margin holds for every metric, its spread over seeds for its own metric alone, since it was
     measured for no other.
+    measured: metric -> spread over seeds as a share of the metric, as a study has measured it, of the runs with the parameters
+    of `metrics` and with those of `previous`.
     """
     names = [*metrics, *(name for name in previous if name not in metrics)]
     noises = {name: gate.noise if name == gate.metric else name + NOISE_SUFFIX for name in names}
-    return [_compare_one(name, noises[name], metrics, previous, gate) for name in names if name not in noises.values()]
+    found = []
+    for name in (name for name in names if name not in noises.values()):
+        assumed = gate.seed_spread if name == gate.metric else 0.0
+        spreads = [one.get(name, assumed) for one in measured]
+        found.append(_compare_one(name, noises[name], metrics, previous, spreads, gate.margin))
+    return found
 
 
-def _compare_one(name, noise_name, metrics, previous, gate):
+def _compare_one(name, noise_name, metrics, previous, spreads, margin):
     values = metrics.get(name), previous.get(name)
     noises = _number(metrics.get(noise_name)), _number(previous.get(noise_name))
     numbers = None not in map(_number, values)
-    spread = gate.seed_spread if name == gate.metric else 0.0
     explained = None
     if numbers and None not in noises:
-        both = [with_spreads(noise, value, [spread]) for noise, value in zip(noises, values, strict=True)]
-        explained = explained_by_noise(*both, gate.margin)
+        both = [with_spreads(noise, value, [spread]) for noise, value, spread in zip(noises, values, spreads, strict=True)]
+        explained = explained_by_noise(*both, margin)
     return ComparedMetric(
         metric=name,
         value=values[0],
@@ -89,7 +95,7 @@ def _compare_one(name, noise_name, metrics, previous, gate):
         previous_noise=noises[1],
         change=values[0] - values[1] if numbers else None,
         explained=explained,
-        seeds=abs(spread * values[0]) if spread and _number(values[0]) is not None else None,
+        seeds=abs(spreads[0] * values[0]) if spreads[0] and _number(values[0]) is not None else None,
     )
 
 

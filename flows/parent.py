@@ -1,6 +1,8 @@
 """A run that Prefect has started, as a worker or a schedule does, ends with the process that started it."""
 
+import contextlib
 import ctypes
+import json
 import os
 import signal
 import sys
@@ -17,6 +19,22 @@ def announce():
 def started_by_prefect():
     """Whether this process is a run that a worker or a schedule has started."""
     return "PREFECT__FLOW_RUN_ID" in os.environ or _PARENT in os.environ  # a worker says so, Prefect's runner does not
+
+
+def end_to_tell(api, flow_run):
+    """Variables by which a run's DVC process tells Prefect of its end where the run itself cannot, killed with its worker."""
+    return {"PIPELINE_RUN": json.dumps({"api": api, "flow_run": str(flow_run), "parent": os.getppid()})}
+
+
+def tell_of_kill(flow_run):
+    """Tell Prefect's server that the process of this flow run was killed, where that is news to it."""
+    from prefect import get_client
+    from prefect.states import Crashed
+
+    with contextlib.suppress(Exception), get_client(sync_client=True) as client:  # another server's run, perhaps
+        state = client.read_flow_run(flow_run).state
+        if state and not state.is_final():
+            client.set_flow_run_state(flow_run, Crashed(message="its process was killed"), force=True)
 
 
 def end_with_parent():

@@ -1,12 +1,11 @@
 """The Prefect flow: the stages of dvc.yaml in order, one task each, in the user's tree or in a worktree at an exact commit."""
 
-import contextlib
 import functools
 from dataclasses import replace
 from pathlib import Path
 
-from prefect import flow, get_client, get_run_logger, runtime
-from prefect.states import Cancelled, Completed, Crashed, Failed
+from prefect import flow, get_run_logger, runtime
+from prefect.states import Cancelled, Completed, Failed
 
 from flows.deadline import Deadline, TimeUp
 from flows.dvc.reproduce import StageFailed
@@ -14,7 +13,7 @@ from flows.finish import finish
 from flows.git import Repository
 from flows.late import take_over_what_is_due
 from flows.lock import RunLock, Skipped
-from flows.parent import end_with_parent, started_by_prefect
+from flows.parent import end_with_parent, started_by_prefect, tell_of_kill
 from flows.pipeline_run import PipelineRun
 from flows.places import in_working_tree, in_worktree
 from flows.remotes import fetch_base
@@ -119,7 +118,4 @@ def _clear_up_after(killed, repository, log):
     log.warning("the run %s (PID %s) was killed; this one goes on from there", killed.name, killed.pid)
     if worktrees:
         log.warning("removed its worktree %s", ", ".join(worktrees))
-    with contextlib.suppress(Exception), get_client(sync_client=True) as client:  # another server's run, perhaps
-        state = client.read_flow_run(killed.flow_run).state
-        if state and not state.is_final():
-            client.set_flow_run_state(killed.flow_run, Crashed(message="its process was killed"), force=True)
+    tell_of_kill(killed.flow_run)

@@ -1,8 +1,6 @@
 """Where a run works: in a git worktree at an exact commit, or in the user's working tree."""
 
 import contextlib
-import json
-import os
 from dataclasses import dataclass
 
 from prefect import get_run_logger, runtime
@@ -14,7 +12,7 @@ from flows.dvc.description import Description
 from flows.dvc.session import DvcSession
 from flows.git import Repository
 from flows.lock import RunLock, when_free
-from flows.parent import started_by_prefect
+from flows.parent import end_to_tell, started_by_prefect
 from flows.remotes import fetch_versions, remember_versions
 from flows.request import Parameters
 from flows.worktree import environment, worktree
@@ -95,6 +93,5 @@ def _session(tree, settings, lock, variables=None):
     """A DVC process in `tree` that holds the lock and could tell Prefect of the run's end if a worker's run cannot."""
     variables = variables or {}
     if started_by_prefect():
-        told = {"api": PREFECT_API_URL.value(), "flow_run": str(runtime.flow_run.id), "parent": os.getppid()}
-        variables = {**variables, "PIPELINE_RUN": json.dumps(told)}
+        variables = {**variables, **end_to_tell(PREFECT_API_URL.value(), runtime.flow_run.id)}
     return DvcSession(tree.root, grace_seconds=settings.grace_seconds, environment=variables, held_files=(lock.fileno(),))

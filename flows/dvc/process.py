@@ -158,6 +158,8 @@ def _answer(request, dvc_main, repo_class):
     if "push" in request:
         with repo_class() as repo:
             return {"code": _sharing().push(repo, dvc_main)}
+    if "in_run_cache" in request:
+        return {"found": _in_run_cache(request["in_run_cache"], repo_class)}
     return _describe(repo_class)
 
 
@@ -180,6 +182,27 @@ def _describe(repo_class):
         ]
         changed = sorted(repo.status())
         return {"stages": described, "changed": changed, "remote": repo.config["core"].get("remote")}
+
+
+def _in_run_cache(name, repo_class):
+    """Whether the stage of this name was run before with what it depends on now, and its outputs are in the cache.
+
+    `dvc repro --dry` does not tell: it looks the stage up by what it depended on last.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import lock_repo
+    from dvc_data.hashfile.hash_info import HashInfo
+
+    with repo_class() as repo, lock_repo(repo):
+        stage = repo.stage.load_one(name=name)
+        try:
+            stage.save_deps()
+            for out in stage.outs:
+                out.hash_info = HashInfo()  # what the lock names was made of other things
+            repo.stage_cache.restore(stage, dry=True)
+        except (DvcException, FileNotFoundError):
+            return False
+    return True
 
 
 def _in_order(repo):

@@ -95,6 +95,12 @@ class DvcSession:
         _require_success(answer)
         return answer["url"]
 
+    def in_run_cache(self, stage):
+        """Whether the changed stage of this name was run before with what it depends on now, so that DVC would restore it."""
+        answer, _ = self._ask({"in_run_cache": stage})
+        _require_success(answer)
+        return answer["found"]
+
     def dvc(self, *arguments, on_line=None, deadline=None):
         """Run `dvc` with `arguments`: (exit code, lines). `on_line` gets each line as it comes; TimeUp after the Deadline."""
         answer, lines = self._ask({"dvc": list(arguments)}, on_line, deadline)

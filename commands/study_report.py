@@ -1,0 +1,179 @@
+"""The report of a study: its files in data/studies/<name>/, with a page that shows runs, differences and samples."""
+
+import tempfile
+from pathlib import Path
+
+from commands.comparison import GENERATOR
+from flows.revisions import Revision
+from flows.studies import results, statistics
+from flows.studies.params import BASELINE
+from flows.studies.spreads import RESULTS
+from gan.errors import DataError
+from gan.files import write_bytes
+from gan.pages.tables import METRICS
+
+PAGE, INTERVALS, SAMPLES = "index.html", "intervals.png", "samples.png"
+_MOST_SAMPLES = 12  # variants whose images are drawn
+_GRID = 8  # rows and columns of such a picture
+_SEED = 0
+
+
+def write(progress):
+    """Write everything; returns the page's path. `progress`: with a run of the baseline at least."""
+    from gan.pages import study, study_charts
+    from gan.pages.compare_pictures import data_uri, png
+
+    folder = RESULTS / progress.study.name
+    charts = [_chart(progress, metric) for metric in progress.study.params.metrics]
+    grids, missing = _draw(progress)
+    write_bytes(folder / INTERVALS, study_charts.metrics_png(charts))
+    if grids:
+        from gan.pages.compare_pictures import in_a_row
+
+        write_bytes(folder / SAMPLES, png(in_a_row(list(grids.values())), scale=1))
+    results.write(progress, folder, pictures=[INTERVALS, *([SAMPLES] if grids else [])])
+    page = study.render(
+        question=progress.study.params.question,
+        name=progress.study.name,
+        commit=progress.study.base[:12],
+        runs=sum(map(len, progress.done.values())),
+        verdicts=[
+            {"variant": one.variant, "metric": _person_name(one.metric), "verdict": one.verdict, "sentence": text}
+            for one in progress.comparisons
+            for text in [statistics.sentence(one, progress.rule)]
+        ],
+        charts=[{"title": chart.title, "svg": study_charts.metric_svg(chart)} for chart in charts],
+        parallel=_parallel(progress, study_charts),
+        rows=_rows(progress),
+        notes=_notes(progress),
+        samples=[{"variant": name, "uri": data_uri(png(grid))} for name, grid in grids.items()],
+        missing=missing,
+        variants=[
+            {"name": one.name, "set": one.set or "params.yaml", "overrides": one.overrides}
+            for one in progress.study.variants.values()
+        ],
+    )
+    write_bytes(folder / PAGE, page.encode())
+    return folder / PAGE
+
+
+def shown_estimate(one):
+    """A mean with half its interval, as a text."""
+    if one.low is None:
+        return f"{one.mean:.6g}"
+    digits = statistics.decimals((one.high - one.low) / 2)
+    return f"{one.mean:.{digits}f} ± {(one.high - one.low) / 2:.{digits}f}"
+
+
+def _chart(progress, metric):
+    from gan.pages.study_charts import MetricChart, Row
+
+    compared = {one.variant: one for one in progress.comparisons if one.metric == metric}
+    rows = []
+    for name, done in progress.done.items():
+        if not done:
+            continue
+        values = progress.values(name, metric)
+        mean, one = statistics.estimate(values), compared.get(name)
+        rows.append(
+            Row(
+                variant=name,
+                values=values,
+                mean=mean.mean,
+                interval=None if mean.low is None else (mean.low, mean.high),
+                difference=one.difference if one else None,
+                difference_interval=None if one is None or one.low is None else (one.low, one.high),
+            )
+        )
+    return MetricChart(metric, rows, progress.study.params.metrics[metric].smallest_difference)
+
+
+def _parallel(progress, study_charts):
+    grid = progress.study.params.grid
+    metric, goal = next(iter(progress.study.params.metrics.items()))
+    shown = [name for name, done in progress.done.items() if done and (name == BASELINE or progress.study.variants[name].point)]
+    if not grid or len(shown) < 2:
+        return None
+    means = {name: statistics.estimate(progress.values(name, metric)).mean for name in shown}
+    axes = {axis: [results.axis_value(progress, axis, name) for name in shown] for axis in grid}
+    best = (min if goal.better == "lower" else max)(means, key=means.get)
+    return study_charts.parallel_svg(axes, _person_name(metric), means, best=best)
+
+
+def _rows(progress):
+    compared = {(one.variant, one.metric): one for one in progress.comparisons}
+    rows = []
+    for metric in progress.study.params.metrics:
+        for name, done in progress.done.items():
+            if not done:
+                continue
+            mean, one = statistics.estimate(progress.values(name, metric)), compared.get((name, metric))
+            judged = one is not None and one.difference is not None
+            digits = statistics.decimals(one.high - one.low) if judged and one.low is not None else None
+            rows.append(
+                {
+                    "variant": name,
+                    "metric": _person_name(metric),
+                    "runs": str(len(done)),
+                    "mean": shown_estimate(mean),
+                    "deviation": "" if mean.deviation is None else f"{mean.deviation:.2g}",
+                    "difference": "" if not judged else f"{one.difference:+.{3 if digits is None else digits}f}",
+                    "interval": "" if digits is None else f"{one.low:+.{digits}f} to {one.high:+.{digits}f}",
+                    "p_value": "" if not judged or one.p_value is None else f"{one.p_value:.2g}",
+                }
+            )
+    return rows
+
+
+def _notes(progress):
+    rule = progress.rule
+    times = "once" if len(rule.looks) == 1 else f"up to {len(rule.looks)} times, at {', '.join(map(str, rule.looks))} seeds"
+    test = "Student's test on pairs of runs with the same seed" if rule.paired else "Welch's test"
+    notes = [
+        f"{test}, {rule.comparisons} comparisons, judged {times}. Better and worse are decided by Holm's procedure, at 5 % "
+        f"for all of them together. The intervals are simultaneous ones: each stands at {100 * (1 - rule.interval_rate):.4g} %."
+    ]
+    pairs = [row for row in results.comparison_rows(progress) if row["correlation_over_seeds"] != ""]
+    if pairs:
+        said = ", ".join(
+            f"{row['variant']} {row['correlation_over_seeds']:+.2f} ({_person_name(row['metric'])})" for row in pairs
+        )
+        notes.append(f"Correlation with the baseline over equal seeds: {said}. Pairing gains where it is clearly above zero.")
+    return notes
+
+
+def _draw(progress):
+    """(variant -> grid uint8 [h, w] of the generator of its first run, a line for each that is not here)."""
+    names = [name for name, done in progress.done.items() if done][:_MOST_SAMPLES]
+    grids, missing = {}, []
+    with tempfile.TemporaryDirectory() as folder:
+        files = {}
+        for name in names:
+            record = progress.done[name][0].record
+            try:
+                files[name] = Revision(progress.study.repository, record.name, record.commit).fetch(
+                    GENERATOR, Path(folder) / name
+                )
+            except DataError as error:
+                missing.append(str(error))
+        if files:
+            from gan.runtime import start_tensorflow
+
+            start_tensorflow(1)
+            from gan.keras_files import load_model
+            from gan.pages.pictures import grid, sample
+
+            for name, file in files.items():
+                try:
+                    images = sample(load_model(file), rows=_GRID, columns=_GRID, seed=_SEED)
+                except DataError as error:
+                    missing.append(f"{name}: {str(error).replace(str(file), GENERATOR)}")
+                    continue
+                grids[name] = grid(images, columns=_GRID, scale=1)
+    if len(progress.done) > _MOST_SAMPLES:
+        missing.append(f"Images of the first {_MOST_SAMPLES} variants are shown.")
+    return grids, missing
+
+
+def _person_name(metric):
+    return METRICS.get(metric, (metric.replace("_", " "),))[0]

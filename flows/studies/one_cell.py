@@ -1,0 +1,83 @@
+"""One cell: a run of the pipeline in a git worktree, as far as the study's stage, and its record."""
+
+import contextlib
+import time
+
+from flows.dvc.reproduce import CACHED, RAN, reproduce
+from flows.dvc.session import DvcSession
+from flows.lock import RunLock, when_free
+from flows.parent import tell_of_kill
+from flows.request import Parameters
+from flows.studies import records
+from flows.worktree import environment, remove_left_over, worktree
+from gan.errors import UserError
+from gan.params import PARAMS
+
+
+class Place:
+    """A worktree at a study's commit in which cells can be brought up to date, one after the other."""
+
+    def __init__(self, study, tree, session, log):
+        self._study = study
+        self._tree = tree
+        self._session = session
+        self._log = log
+
+    def bring(self, cell, *, deadline, only_cached=False, share=False):
+        """The Record of a Cell: what was made before anywhere comes from DVC's cache, the rest runs.
+
+        With `only_cached` nothing runs, and None is returned where something would have to. With `share` the data goes to DVC's
+        remote, if there is one, before there is a record. Raises StageFailed, ParamsError for
+        parameters that the project refuses, UserError where the remote refuses, and TimeUp.
+        """
+        study, settings = self._study, self._study.settings
+        text = study.parameters(cell)
+        (self._tree.root / PARAMS).write_text(text, encoding="utf-8")
+        if not only_cached:
+            Parameters.of_text(text).check(self._tree.root)
+        described = when_free(self._session.describe, policy=settings.overlap, deadline=deadline)
+        stages, outcomes, seconds = described.stages_for(study.params.stage), {}, 0.0
+        for stage in stages:
+            if stage.name not in described.changed and all(outcomes[need] == CACHED for need in stage.needs):
+                outcomes[stage.name] = CACHED
+                continue
+            if only_cached and not self._session.in_run_cache(stage.name):
+                return None
+            started = time.monotonic()
+            pull = described.remote is not None
+            outcomes[stage.name] = reproduce(self._session, stage, pull=pull, on_line=self._log, deadline=deadline)
+            if outcomes[stage.name] == RAN:
+                seconds += time.monotonic() - started
+        if share and described.remote is not None:
+            code, lines = self._session.dvc("push", *(stage.name for stage in stages))
+            if code != 0:
+                raise UserError(f"dvc push: {' '.join(line for line in lines if line.startswith('ERROR'))[:500]}")
+        names = [stage.name for stage in stages]
+        return records.record(self._tree, cell, described, stages=names, base=study.base, seconds=seconds)
+
+
+@contextlib.contextmanager
+def a_place(study, *, log, deadline, wait=True, variables=None):
+    """Yield a Place for the Study, alone in its repository; raises Skipped where another run is at work and `wait` is false.
+
+    log: gets each line of DVC's and the stages' output.
+    variables: more of the environment of the DVC process.
+    """
+    repository, settings = study.repository, study.settings
+    lock, policy = RunLock(repository), "wait" if wait else "skip"
+    with lock.exclusive_run(f"study {study.name}", policy=policy, log=log, deadline=deadline) as killed:
+        remove_left_over(repository)
+        if killed is not None and killed.flow_run is not None:
+            tell_of_kill(killed.flow_run)
+        with worktree(repository, study.base, f"study-{study.name}") as tree:
+            more = environment(repository, tree) | (variables or {})
+            held = (lock.fileno(),)
+            with DvcSession(tree.root, grace_seconds=settings.grace_seconds, environment=more, held_files=held) as session:
+                try:
+                    session.share(repository)
+                    session.dvc("checkout", "--allow-missing", "--quiet")
+                    yield Place(study, tree, session, log)
+                except BaseException:  # Ctrl-C or the time limit: a stage may be at work, and what it says at its end counts
+                    log(f"stopping, up to {settings.grace_seconds:g} s for a stage under way to save")
+                    session.stop(on_line=log)
+                    raise

@@ -1,0 +1,90 @@
+"""What is known of cells: each is recorded as a DVC experiment, a commit under refs/exps with its parameters, lock and metrics.
+
+`dvc exp show`, `dvc exp diff` and `gan versions compare` see them as they see any experiment, and `dvc gc --all-experiments`
+keeps their data.
+"""
+
+import re
+from dataclasses import dataclass
+
+from ruamel.yaml import YAML
+
+from flows.gate import LOCK
+from flows.metrics import merged
+from gan.files import replacing
+from gan.params import PARAMS
+
+_REFS = "refs/exps/"
+_KEY, _SECONDS, _FILE = "Study-Cell", "Seconds", "Metrics-File"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One cell that was run."""
+
+    ref: str
+    commit: str
+    key: str  # of the Cell
+    seconds: float  # that its stages took; 0 where all came from the cache
+    metrics_files: tuple[str, ...]
+
+    @property
+    def name(self):
+        """Of the experiment."""
+        return self.ref.rpartition("/")[2]
+
+
+def every(repository):
+    """Key -> Record of all cells that this repository knows, of any study and commit."""
+    form = "%(refname)%00%(objectname)%00%(contents)%01"
+    found = {}
+    for entry in repository.git("for-each-ref", f"--format={form}", _REFS).split("\x01"):
+        if entry.strip():
+            ref, commit, message = entry.strip("\n").split("\x00")
+            if record := _of_commit(ref, commit, message):
+                found[record.key] = record
+    return found
+
+
+def metrics(repository, record):
+    """The numbers of a Record's metrics files, one flat dict."""
+    contents = {path: repository.read_at(record.commit, path) for path in record.metrics_files}
+    return merged({path: content for path, content in contents.items() if content is not None})
+
+
+def record(tree, cell, description, *, stages, base, seconds):
+    """Record the results in the worktree `tree` as the Record of a Cell.
+
+    description: the DVC Description of the tree. stages: the names of those that the cell has brought up to date; of all others
+    the lock in the record says nothing.
+    """
+    _keep_stages(tree.root / LOCK, stages)
+    kept = [out for stage in description.stages if stage.name in stages for out in stage.outs if not out.cached]
+    files = [out.path for out in kept if out.metric]
+    paths = [path for path in (LOCK, PARAMS, *(out.path for out in kept)) if (tree.root / path).exists()]
+    tree.git("add", "--force", "--", *paths)
+    lines = [f"{_KEY}: {cell.key}", f"{_SECONDS}: {seconds:.1f}", *(f"{_FILE}: {path}" for path in files)]
+    message = "\n".join([f"Study {cell.study}: {cell.variant}, seed {cell.seed}", "", *lines, ""])
+    commit = tree.git(*tree.author(), "commit-tree", tree.git("write-tree"), "-p", base, "-F", "-", stdin=message)
+    ref = f"{_REFS}{base[:2]}/{base[2:]}/{cell.name}"
+    tree.git("update-ref", ref, commit)
+    return Record(ref, commit, cell.key, seconds, tuple(files))
+
+
+def _keep_stages(path, names):
+    yaml = YAML()
+    yaml.width = 4096
+    lock = yaml.load(path)
+    for name in set(lock["stages"]) - set(names):
+        del lock["stages"][name]
+    with replacing(path) as temporary:
+        yaml.dump(lock, temporary)
+
+
+def _of_commit(ref, commit, message):
+    fields = re.findall(r"^([A-Z][A-Za-z-]+): (.+)$", message, re.MULTILINE)
+    first = dict(reversed(fields))
+    if _KEY not in first or ref.count("/") != 4:
+        return None
+    files = tuple(value for name, value in fields if name == _FILE)
+    return Record(ref, commit, first[_KEY], float(first.get(_SECONDS, 0)), files)

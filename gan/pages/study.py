@@ -1,0 +1,25 @@
+"""The page of a study: one file, with nothing to load."""
+
+from pathlib import Path
+
+import jinja2
+
+TEMPLATE = "study.html.j2"
+
+
+def render(**values):
+    """Fill the page's template. Every value is escaped, save the SVG elements of `gan.pages.study_charts`.
+
+    question, name, commit: texts. runs: int. verdicts: dicts with variant, metric, verdict and sentence. charts: dicts with title
+    and svg. parallel: an SVG element or None. rows: dicts of texts with variant, metric, runs, mean, deviation, difference,
+    interval and p_value. notes, missing: texts. samples: dicts with variant and uri, a `data:` URI. variants: dicts with name,
+    set and overrides.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(TEMPLATE).render(values)

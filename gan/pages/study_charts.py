@@ -1,0 +1,155 @@
+"""Charts of a study: runs as dots with intervals, differences against zero, and a grid's parameters against a metric."""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from gan.pages import charts, compare_charts
+from gan.pages.tables import METRICS
+
+_ROW_INCHES = 0.42
+_LIFT = 0.22  # of the runs above their interval, in rows
+_COLORS = ("#1d1f24", "#b0440c", "#1c62ad", "#8a8f99")  # of the picture, which has one colour scheme: ink and three
+
+
+@dataclass(frozen=True)
+class Row:
+    """One variant in one metric."""
+
+    variant: str
+    values: list[float]  # of its runs
+    mean: float
+    interval: tuple[float, float] | None  # of the mean
+    difference: float | None  # to the baseline; None for the baseline itself, and before it is judged
+    difference_interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class MetricChart:
+    """All variants in one metric, the baseline first."""
+
+    metric: str
+    rows: list[Row]
+    smallest_difference: float
+
+    @property
+    def title(self):
+        """The metric's name for people."""
+        return METRICS.get(self.metric, (self.metric.replace("_", " "),))[0]
+
+
+def metric_svg(chart):
+    """A MetricChart as an SVG element for a page whose style gives the colours; the same input gives the same bytes."""
+    with charts._style(charts._STYLE | {"svg.hashsalt": chart.metric, "axes.grid": False}):
+        figure = _metric_figure(chart, (charts._INK, *charts.SERIES_COLORS))
+        text = _svg(figure)
+    said = "; ".join(f"{row.variant} {row.mean:.4g}" for row in chart.rows)
+    return compare_charts._element(text, f"metric-{chart.metric}", f"{chart.title}, mean of each variant: {said}")
+
+
+def metrics_png(all_charts):
+    """The MetricCharts under each other as a PNG, bytes, for places that show pictures and no pages."""
+    buffers = []
+    with charts._style({}):
+        for chart in all_charts:
+            figure = _metric_figure(chart, _COLORS)
+            figure.set_dpi(100)
+            figure.set_facecolor("white")
+            canvas = FigureCanvasAgg(figure)
+            canvas.draw()
+            buffers.append(np.asarray(canvas.buffer_rgba())[..., :3])
+    from PIL import Image
+
+    picture = io.BytesIO()
+    Image.fromarray(np.vstack(buffers)).save(picture, "PNG", optimize=True)
+    return picture.getvalue()
+
+
+def parallel_svg(axes_values, metric, means, *, best):
+    """A line a variant through the grid's axes to the metric's mean, as an SVG element.
+
+    axes_values: axis -> the value of each variant, in the order of `means`: variant -> mean. best: the variant that is drawn
+    strongest; the baseline, the first, is drawn second.
+    """
+    columns = {axis: _ordered(values) for axis, values in axes_values.items()}
+    columns[metric] = _scaled(list(means.values()))
+    baseline = next(iter(means))
+    with charts._style(charts._STYLE | {"svg.hashsalt": "parallel", "axes.grid": False}):
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        axes = figure.add_subplot()
+        for number, variant in enumerate(means):
+            heights = [places[number] for places, _ in columns.values()]
+            strong = {best: (charts._SECOND, 2.6), baseline: (charts._FIRST, 2.0)}.get(variant)
+            color, width = strong or (charts._INK, 0.8)
+            label = {best: f"best mean: {best}", baseline: "baseline"}.get(variant)
+            axes.plot(range(len(columns)), heights, color=color, linewidth=width, alpha=1 if strong else 0.45, label=label)
+        for column, (_, ticks) in enumerate(columns.values()):
+            axes.axvline(column, color=charts._RULE, linewidth=1)
+            for place, label in ticks:
+                axes.annotate(label, (column, place), xytext=(4, 3), textcoords="offset points", fontsize=9)
+        axes.set_xticks(range(len(columns)), list(columns))
+        axes.set_yticks([])
+        axes.set_xlim(-0.1, len(columns) - 0.7)
+        axes.spines[:].set_visible(False)
+        figure.legend(loc="outside lower center", ncols=2)
+        text = _svg(figure)
+    return compare_charts._element(text, "parallel", f"Grid of {', '.join(axes_values)} against {metric}; best is {best}")
+
+
+def _metric_figure(chart, colors):
+    """Two charts side by side: each variant's runs and mean, and its difference to the baseline."""
+    ink, first, second, third = colors
+    height = 1.05 + _ROW_INCHES * len(chart.rows)
+    figure = Figure(figsize=(9, height), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for place, row in enumerate(chart.rows):
+        color = first if place == 0 else second
+        left.plot(row.values, [place - _LIFT] * len(row.values), "o", color=color, alpha=0.4, markersize=5, markeredgewidth=0)
+        if row.interval:
+            left.plot(row.interval, [place, place], color=color, linewidth=2)
+        left.plot([row.mean], [place], "|", color=color, markersize=14, markeredgewidth=2.4)
+        if row.difference is not None:
+            if row.difference_interval:
+                right.plot(row.difference_interval, [place, place], color=color, linewidth=2)
+            right.plot([row.difference], [place], "o", color=color, markersize=6)
+    if any(row.difference is not None for row in chart.rows):
+        right.axvspan(-chart.smallest_difference, chart.smallest_difference, color=third, alpha=0.15, linewidth=0)
+    else:
+        right.set_xticks([0])
+    right.axvline(0, color=first, linewidth=1.2)
+    left.set_yticks(range(len(chart.rows)), [row.variant for row in chart.rows])
+    left.set_ylim(len(chart.rows) - 0.4, -0.6)
+    left.set_title(chart.title, loc="left", fontsize=11)
+    right.set_title("difference to the baseline", loc="left", fontsize=11)
+    for axes in (left, right):
+        axes.tick_params(axis="y", length=0)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+    return figure
+
+
+def _ordered(values):
+    """(height in 0..1 of each value, ticks) of a parameter: numbers by size, all else in the order given, evenly apart."""
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    known = values if numbers else list(map(str, values))
+    distinct = sorted(set(known)) if numbers else list(dict.fromkeys(known))
+    share = {value: number / max(1, len(distinct) - 1) for number, value in enumerate(distinct)}
+    return [share[value] for value in known], [(place, f"{value:.4g}" if numbers else value) for value, place in share.items()]
+
+
+def _scaled(values):
+    """(height in 0..1 of each value, ticks) of a metric."""
+    low, high = min(values), max(values)
+    width = high - low or 1.0
+    ticks = [tick for tick in MaxNLocator(4).tick_values(low, high) if low <= tick <= high]
+    return [(value - low) / width for value in values], [((tick - low) / width, f"{tick:g}") for tick in ticks]
+
+
+def _svg(figure):
+    text = io.StringIO()
+    FigureCanvasSVG(figure).print_svg(text, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    return text.getvalue()

@@ -1,0 +1,64 @@
+"""The page of a study: its charts say what they show, and whatever a study's file says is only text."""
+
+import io
+
+import pytest
+from PIL import Image
+
+from gan.pages import study, study_charts
+from gan.pages.charts import _STAND_INS
+from gan.pages.study_charts import MetricChart, Row
+
+ROWS = [
+    Row("baseline", [50.0, 52.0, 48.0], 50.0, (45.0, 55.0), None, None),
+    Row("half", [70.0, 71.0, 72.0], 71.0, (68.5, 73.5), 21.0, (14.0, 28.0)),
+    Row("new", [60.0], 60.0, None, None, None),
+]
+CHART = MetricChart("fid", ROWS, 5.0)
+
+
+def test_a_chart_has_a_row_a_variant_and_the_pages_colours():
+    svg = str(study_charts.metric_svg(CHART))
+    assert svg == str(study_charts.metric_svg(CHART))
+    assert 'aria-label="FID, mean of each variant: baseline 50; half 71; new 60"' in svg
+    assert [name for name in ("baseline", "half", "new") if f">{name}</text>" in svg] == ["baseline", "half", "new"]
+    assert not [color for color in _STAND_INS if color in svg] and "var(--first)" in svg
+    assert 'id="metric-fid-' in svg
+
+
+def test_the_picture_holds_all_charts():
+    pictures = [Image.open(io.BytesIO(study_charts.metrics_png([CHART] * count))) for count in (1, 2)]
+    assert pictures[1].height == 2 * pictures[0].height and pictures[0].width == 900
+    assert pictures[0].mode == "RGB"
+
+
+def test_a_grid_has_an_axis_a_parameter_and_the_metric_to_scale():
+    means = {"baseline": 50.0, "rate=0.5": 60.0, "rate=2": 45.0}
+    svg = str(study_charts.parallel_svg({"rate": [1, 0.5, 2], "units": [[64], [64], [128]]}, "FID", means, best="rate=2"))
+    assert ">best mean: rate=2</text>" in svg and ">[128]</text>" in svg and ">rate</text>" in svg
+    heights, ticks = study_charts._scaled([50.0, 60.0, 45.0])
+    assert heights == pytest.approx([1 / 3, 1, 0]) and ("60" in [label for _, label in ticks])
+    assert study_charts._scaled([3.0, 3.0])[0] == [0, 0]
+    assert study_charts._ordered([1, 0.5, 2]) == ([0.5, 0.0, 1.0], [(0.0, "0.5"), (0.5, "1"), (1.0, "2")])
+    assert study_charts._ordered([True, False])[0] == [0.0, 1.0]
+
+
+def test_what_a_studys_file_says_is_text_on_the_page():
+    hostile = '<script>alert("x")</script>'
+    page = study.render(
+        question=hostile,
+        name="rates",
+        commit="0123456789ab",
+        runs=7,
+        verdicts=[{"variant": hostile, "metric": "FID", "verdict": "worse", "sentence": "worse by 14 to 28"}],
+        charts=[{"title": "FID", "svg": study_charts.metric_svg(CHART)}],
+        parallel=None,
+        rows=[],
+        notes=[hostile],
+        samples=[],
+        missing=["no data/model/generator.keras of half"],
+        variants=[{"name": "half", "set": "lecture", "overrides": (hostile,)}],
+    )
+    assert "<script" not in page and "&lt;script&gt;" in page
+    assert "worse by 14 to 28" in page and 'class="worse"' in page and "no data/model/generator.keras of half" in page
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/", "")

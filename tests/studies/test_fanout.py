@@ -1,0 +1,123 @@
+"""A study on two workers, each with a clone of its own: one of them is killed, the coordinator is cancelled."""
+
+import shutil
+import signal
+import sys
+
+import httpx
+import pytest
+
+from tests.helpers.toy_project import SOURCE, Project, Runs, make_project, server_url, wait_for
+
+STUDY = """\
+study:
+  question: Does an offset hurt?
+  stage: evaluate
+  metrics:
+    fid: {better: lower, smallest_difference: 1.0}
+  seeds: {parameter: train.seed, first: 0, count: 3, most: 3}
+  paired: false
+  baseline: {set: null, overrides: [train.delay_seconds=0.2]}
+  variants:
+    worse: {set: null, overrides: [train.delay_seconds=0.2, train.steps=5, evaluate.offset=5.0]}
+  grid: {}
+"""
+CELLS = 6
+POOL = ("--pool", "pipeline")
+
+
+def clone(project, name):
+    """A clone for a worker, on this machine instead of another."""
+    other = Project(project.root.parent / name, project.environment["PREFECT_API_URL"])
+    project.run("git", "clone", "--quiet", str(project.root.parent / "origin.git"), str(other.root))
+    other.control.mkdir()
+    other.environment |= {"PIPELINE_HOME": str(other.root), "PREFECT_HOME": project.environment["PREFECT_HOME"]}
+    return other
+
+
+def start_worker(place):
+    options = ("--no-prompt", "worker", "start", *POOL, "--limit", "1", "--name", place.root.name)
+    return place.start(*options, program=("prefect",), log="worker.log")
+
+
+def cells(run_list):
+    return {run["name"]: run["state"]["type"] for run in run_list}
+
+
+def metrics_of(project):
+    refs = project.git("for-each-ref", "--format=%(refname)", "refs/exps").splitlines()
+    return {ref.rpartition("/")[2]: project.git("show", f"{ref}:data/evaluation/metrics.json") for ref in refs}
+
+
+@pytest.fixture
+def runs():
+    found = Runs(server_url())
+    yield found
+    found.delete_deployments()
+
+
+@pytest.mark.slow(seconds=120)
+@pytest.mark.timeout(600)
+def test_a_study_on_two_workers_loses_no_cell_when_one_is_killed_and_stops_them_all_when_it_is_cancelled(tmp_path, runs):
+    project = make_project(tmp_path, ran=True, api_url=server_url())
+    shutil.copy(SOURCE / "prefect.yaml", project.root)
+    for name in ("flows", "gan"):
+        shutil.copytree(SOURCE / name, project.root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (project.root / "studies").mkdir()
+    (project.root / "studies/offset.yaml").write_text(STUDY)
+    project.commit("Ask")
+    project.run("git", "clone", "--quiet", "--bare", str(project.root), str(tmp_path / "origin.git"))
+    project.git("remote", "add", "origin", str(tmp_path / "origin.git"))
+    prefect = [sys.executable, "-m", "prefect", "--no-prompt"]
+    project.run(*prefect, "work-pool", "create", "pipeline", "--type", "process", "--overwrite")
+    project.run(*prefect, "deploy", "--name", "cells")
+    places = [clone(project, name) for name in ("first", "second")]
+    workers = [start_worker(place) for place in places]
+    try:
+        # cancel the coordinator while both train
+        for place in places:
+            (place.control / "hold-train").touch()
+        stopped = project.start("run", "offset", "--workers", program=("commands", "study"), log="stopped.log")
+        wait_for(lambda: list(cells(runs.of_deployment("cells")).values()).count("RUNNING") == 2, 120, "two cells")
+        stopped.send_signal(signal.SIGINT)
+        assert stopped.wait(60) == 130
+        assert "runs of cells were cancelled with it" in project.log("stopped.log")
+        for place in places:
+            (place.control / "hold-train").unlink()
+        wait_for(lambda: set(cells(runs.of_deployment("cells")).values()) == {"CANCELLED"}, 90, "the end of all cells")
+        wait_for(lambda: not [line for place in places for line in place.processes() if "toy.py" in line], 30, "their processes")
+        assert len(runs.of_deployment("cells")) == CELLS
+
+        # kill one worker in the middle of a training; the other does its cell as well
+        (places[0].control / "hold-train").touch()
+        running = project.start("run", "offset", "--workers", program=("commands", "study"), log="running.log")
+        wait_for(lambda: [line for line in places[0].processes() if "toy.py train" in line], 120, "a training")
+        workers[0].kill()
+        (places[0].control / "hold-train").unlink()
+        assert running.wait(300) == 0, project.log("running.log")
+        assert "all runs are recorded" in project.log("running.log")
+        assert "worse, fid: worse by" in project.log("running.log")
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+    recorded = metrics_of(project)
+    assert len(recorded) == CELLS
+    assert project.git("ls-remote", "origin", "refs/exps/*").count("\n") == CELLS - 1
+
+    # asked again, nothing is left to ask for; and a serial run without a server gives the same bytes
+    before = len(runs.of_deployment("cells"))
+    assert "all runs are recorded" in project.gan("study", "run", "offset", "--workers").stdout
+    assert len(runs.of_deployment("cells")) == before
+    [parent, *_] = [run for run in httpx_runs(server_url()) if run["name"] == "study offset"]
+    assert parent["state"]["type"] == "COMPLETED"
+    serial = clone(project, "serial")
+    serial.environment.pop("PREFECT_API_URL")
+    serial.gan("study", "run", "offset")
+    assert metrics_of(serial) == recorded
+
+
+def httpx_runs(url):
+    """All flow runs of the server, newest first."""
+    body = {"sort": "START_TIME_DESC", "limit": 50}
+    return httpx.post(f"{url}/flow_runs/filter", json=body, timeout=30).raise_for_status().json()

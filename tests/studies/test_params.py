@@ -1,0 +1,87 @@
+"""The file of a study: strict, and what its variants are."""
+
+import pytest
+from ruamel.yaml import YAML
+
+from flows.studies.params import parse_study, read_text_of
+from gan.errors import ParamsError, UserError
+
+STUDY = """\
+study:
+  question: Is half or twice the learning rate better?
+  stage: evaluate
+  metrics:
+    fid: {better: lower, smallest_difference: 3.0}
+  seeds: {parameter: train.seed, first: 0, count: 5, most: 12}
+  paired: false
+  baseline: {set: lecture, overrides: []}
+  variants:
+    half: {set: null, overrides: [train.rate=0.5]}
+  grid:
+    rate: {parameters: [train.g.rate, train.d.rate], values: [0.5, 2]}
+    units: {parameters: [train.units], values: [[64, 64], [128]]}
+"""
+
+
+@pytest.fixture
+def read(tmp_path):
+    (tmp_path / "studies").mkdir()
+
+    def read(text=STUDY, name="rates"):
+        (tmp_path / "studies/rates.yaml").write_text(text)
+        return parse_study(read_text_of(tmp_path, name), name)
+
+    return read
+
+
+def test_a_grid_is_every_combination_on_top_of_the_baseline(read):
+    study = read()
+    variants = study.every_variant()
+    assert list(variants) == [
+        "baseline",
+        "half",
+        "rate=0.5,units=64_64",
+        "rate=0.5,units=128",
+        "rate=2,units=64_64",
+        "rate=2,units=128",
+    ]
+    assert variants["rate=2,units=64_64"].overrides == ("train.g.rate=2", "train.d.rate=2", "train.units=[64, 64]")
+    assert variants["rate=2,units=64_64"].set == "lecture" and variants["half"].set is None
+    assert study.seeds.looks() == (5, 10, 12)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("question:", "qestion:", "study.qestion = .* is unknown; did you mean question?"),
+        ("  paired: false\n", "", "study.paired is missing"),
+        ("paired: false", "paired: maybe", "study.paired = 'maybe': input should be a valid boolean"),
+        ("smallest_difference: 3.0", "smallest_difference: 0", "study.metrics.fid.smallest_difference = 0: .* greater than 0"),
+        ("better: lower", "better: less", "study.metrics.fid.better = 'less'"),
+        ("count: 5", "count: 1", "study.seeds.count = 1: .* greater than or equal to 2"),
+        ("most: 12", "most: 4", "seeds.most = 4 is less than seeds.count = 5"),
+        ("half: {set: null", "baseline: {set: null", "the name 'baseline'"),
+        ("half: {set: null", "Ha lf: {set: null", "the name 'Ha lf'"),
+        ("set: lecture", "set: ../lecture", "study.baseline.set = '../lecture'"),
+        ("train.rate=0.5", "train.seed=5", "train.seed is the seeds' own parameter"),
+        ("[[64, 64], [128]]", "[1, '1']", "two points of the grid have the name rate=0.5,units=1"),
+        ("[[64, 64], [128]]", str(list(range(101))), "204 variants; expected at most 200"),
+        ("study:", "stdy:", "expected the section 'study' alone, got stdy"),
+        ("study:", "study: [", "not valid YAML"),
+    ],
+)
+def test_what_is_wrong_is_one_line_that_names_it(read, old, new, message):
+    assert STUDY.count(old) >= 1
+    with pytest.raises(ParamsError, match=message) as error:
+        read(STUDY.replace(old, new, 1))
+    assert str(error.value).startswith("studies/rates.yaml") and "\n" not in str(error.value)
+
+
+def test_a_study_compares_something(read):
+    content = YAML(typ="safe").load(STUDY)
+    alone = STUDY[: STUDY.index("  variants:")] + "  variants: {}\n  grid: {}\n"
+    assert content["study"]["variants"]
+    with pytest.raises(ParamsError, match="at least one entry in variants or grid"):
+        read(alone)
+    with pytest.raises(UserError, match=r"there is no study 'others' in studies/; it has rates"):
+        read(name="others")

@@ -1,0 +1,198 @@
+"""`gan study` on the toy project: real git, real DVC, runs that are stopped and begun again."""
+
+import contextlib
+import csv
+import json
+import re
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flows.git import Repository
+from flows.studies import records
+from flows.studies.cells import find_study
+from flows.studies.progress import progress_of
+from gan.errors import ParamsError, UserError
+from tests.helpers.toy_project import make_project, wait_for
+
+STUDY = """\
+study:
+  question: Do more steps or an offset help?
+  stage: evaluate
+  metrics:
+    fid: {better: lower, smallest_difference: 0.15}
+  seeds: {parameter: train.seed, first: 0, count: 2, most: 4}
+  paired: false
+  baseline: {set: null, overrides: []}
+  variants:
+    longer: {set: null, overrides: [train.steps=4]}
+    worse: {set: short, overrides: [evaluate.offset=5.0]}
+  grid: {}
+"""
+SET = "train:\n  steps: 2\n  seed: 9\n  delay_seconds: 0.0\n"
+RUNS = 6  # three variants with two seeds
+
+
+def make_study(folder, text=STUDY):
+    project = make_project(folder, ran=True)
+    for name, content in {"studies/steps.yaml": text, "sets/short.yaml": SET}.items():
+        (project.root / name).parent.mkdir()
+        (project.root / name).write_text(content)
+    ignored = [".scratch/", "__pycache__/", *(f"/data/{name}" for name in ("raw", "normalized", "model", "gallery", "report"))]
+    (project.root / ".gitignore").write_text("\n".join(ignored) + "\n")
+    project.commit("Ask")
+    return project
+
+
+def trainings(output):
+    return output.count("Running stage 'train'")
+
+
+def experiments(project):
+    return project.git("for-each-ref", "--format=%(refname)", "refs/exps").splitlines()
+
+
+def read_csv(path):
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def head_digest(project):
+    return project.git("status", "--porcelain"), project.git("worktree", "list").count("\n")
+
+
+def training_listens(project):
+    """Whether a training is under way that takes signals."""
+    for process in psutil.process_iter(["cmdline"]):
+        if process.info["cmdline"] and process.info["cmdline"][-2:] == ["toy.py", "train"]:
+            with contextlib.suppress(OSError, psutil.Error):
+                inside = Path(process.cwd()).is_relative_to(project.root)
+                caught = re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text())[1]
+                if inside and int(caught, 16) & 1 << (signal.SIGTERM - 1):
+                    return True
+    return False
+
+
+@pytest.mark.slow(seconds=50)
+@pytest.mark.timeout(900)
+def test_a_study_that_is_stopped_goes_on_and_trains_nothing_twice(tmp_path):
+    project = make_study(tmp_path)
+    before = head_digest(project)
+
+    plan = project.gan("study", "plan", "steps").stdout
+    assert "6 runs: 3 variants, 2 seeds each" in plan
+    assert "1 are done or cached, 5 are to be run" in plan  # the project's own run is the baseline's first seed
+    assert "up to 12 runs, judged at 2, 4 seeds" in plan
+
+    # stop it in the middle of a training
+    process = project.start("run", "steps", "--verbose", program=("commands", "study"), log="first.log", group=True)
+    wait_for(lambda: "[2/5]" in project.log("first.log"), what="two runs")
+    (project.control / "hold-train").touch()
+    wait_for(lambda: training_listens(project), what="a training")
+    process.send_signal(signal.SIGINT)
+    wait_for(lambda: "stopping, up to 8 s" in project.log("first.log"), what="the stop")
+    time.sleep(0.5)  # the next thing that it does is to signal the training
+    (project.control / "hold-train").unlink()
+    assert process.wait(60) == 130
+    first = project.log("first.log")
+    assert "saved at step" in first
+    assert not project.processes() and head_digest(project) == before
+    recorded = len(experiments(project))
+    assert recorded == 3
+
+    # the stopped training goes on, and what was recorded is not run again
+    second = project.gan("study", "resume", "steps", "--verbose").stdout
+    assert "resumed at step" in second
+    assert trainings(first) == 3 and trainings(second) == RUNS - recorded
+    assert len(experiments(project)) == RUNS
+    assert "worse, fid: worse by" in second and "longer, fid: undecided, between" in second
+    assert head_digest(project)[1] == before[1]
+
+    # another commit that changes no input, then no record at all: the run cache has everything
+    (project.root / "notes.md").write_text("worse is worse")
+    project.commit("Take notes")
+    assert trainings(project.gan("study", "run", "steps", "--verbose").stdout) == 0
+    for ref in experiments(project):
+        project.git("update-ref", "-d", ref)
+    assert "6 are done or cached, 0 are to be run" in project.gan("study", "plan", "steps").stdout
+    assert len(experiments(project)) == RUNS
+
+    # the undecided variant and the baseline alone get more seeds
+    more = project.gan("study", "run", "steps", "--until-decided", "--verbose").stdout
+    assert trainings(more) == 4 and re.search(r"baseline +4 ", more) and re.search(r"worse +2 ", more)
+    shown = project.run("dvc", "exp", "list", "--all-commits").stdout
+    assert shown.count("steps-") == RUNS + 4
+
+    folder = project.root / "data/studies/steps"
+    rows = read_csv(folder / "runs.csv")
+    assert len(rows) == RUNS + 4
+    # as toy.py computes it: 10 + offset + (seed % 7) / 10, whatever the steps
+    assert {(row["variant"], row["seed"]): float(row["fid"]) for row in rows} == {
+        (variant, str(seed)): pytest.approx(10 + offset + seed / 10)
+        for variant, offset, seeds in (("baseline", 0, 4), ("longer", 0, 4), ("worse", 5, 2))
+        for seed in range(seeds)
+    }
+    by_variant = {row["variant"]: row for row in read_csv(folder / "comparisons.csv")}
+    assert by_variant["worse"]["verdict"] == "worse" and float(by_variant["worse"]["difference"]) == pytest.approx(5.0)
+    assert by_variant["longer"]["seeds"] == "4" and float(by_variant["longer"]["correlation_over_seeds"]) == pytest.approx(1.0)
+    page = (folder / "index.html").read_text()
+    assert "Do more steps or an offset help?" in page and by_variant["worse"]["sentence"] in page and "<svg" in page
+    metrics = json.loads(project.run("dvc", "metrics", "show", "--json").stdout)[""]["data"]
+    assert metrics["data/studies/steps/metrics.json"]["data"]["worse"]["fid"]["difference"] == pytest.approx(5.0)
+    assert project.run("dvc", "plots", "show", "--out", "plots").returncode == 0
+
+    # two runs compare as any two experiments do
+    compared = project.gan("versions", "compare", "steps-baseline-s0", "steps-worse-s0")
+    assert "evaluate.offset: 0.0 -> 5.0" in compared.stdout and "other values" not in compared.stderr
+
+
+@pytest.mark.slow(seconds=25)
+def test_a_run_that_fails_stops_no_other_and_is_tried_again(tmp_path):
+    text = STUDY.replace("longer: {set: null, overrides: [train.steps=4]}", "bad: {set: null, overrides: [train.steps=0]}")
+    project = make_study(tmp_path, text.replace("most: 4", "most: 2"))
+    done = project.gan("study", "run", "steps", check=False)
+    assert done.returncode == 1
+    assert "bad, seed 0: failed: params.yaml: train.steps = 0: expected a whole number from 1" in done.stdout
+    assert "2 of the runs failed; the same command tries them again" in done.stderr
+    assert "bad, fid: no verdict yet: 2 runs are missing" in done.stdout and "worse, fid: worse" in done.stdout
+    assert len(experiments(project)) == 4
+
+
+def test_cells_are_keyed_by_what_their_metrics_depend_on(tmp_path):
+    project = make_study(tmp_path)
+    repository = Repository(project.root)
+
+    def keys():
+        study = find_study(repository, "steps")
+        return {name: [cell.key for cell in study.cells(name, 2)] for name in study.variants}
+
+    before = keys()
+    assert len({key for some in before.values() for key in some}) == RUNS
+    project.set("margin: 2.0", "margin: 3.0")
+    (project.root / "notes.md").write_text("a new file")
+    project.commit("Change what no stage before evaluate reads")
+    assert keys() == before
+    (project.root / "toy.py").write_text((project.root / "toy.py").read_text() + "\n")
+    project.commit("Change the code")
+    after = keys()
+    assert not {key for some in before.values() for key in some} & {key for some in after.values() for key in some}
+    assert records.every(repository) == {}
+    assert [one.verdict for one in progress_of(find_study(repository, "steps")).comparisons] == ["pending", "pending"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error", "message"),
+    [
+        ("train.steps=4", "train.steps=3", ParamsError, "study steps: longer has the same parameters as the baseline"),
+        ("train.steps=4", "train.step=4", ParamsError, "study steps: longer: override train.step: .* did you mean train.steps"),
+        ("set: short", "set: long", UserError, "has no sets/long.yaml; commit it first"),
+        ("stage: evaluate", "stage: evaluation", ParamsError, "there is no stage 'evaluation' in dvc.yaml; it has fetch"),
+        ("train.seed,", "train.sed,", ParamsError, "override train.sed: .* did you mean train.seed"),
+    ],
+)
+def test_what_is_wrong_with_a_study_is_one_line(tmp_path, old, new, error, message):
+    project = make_study(tmp_path, STUDY.replace(old, new))
+    with pytest.raises(error, match=message):
+        find_study(Repository(project.root), "steps")
