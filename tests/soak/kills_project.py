@@ -296,7 +296,7 @@ def die_with_me():
 @functools.cache
 def burn(count=2):
     """Keep `count` cores busy until this process ends, unless the machine is busier than that anyway."""
-    if os.getloadavg()[0] > 2 * os.cpu_count():
+    if os.getloadavg()[0] > os.cpu_count():
         return []
     command = [sys.executable, "-c", "while True: pass"]
     return [subprocess.Popen(command, preexec_fn=die_with_me) for _ in range(count)]
