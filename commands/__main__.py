@@ -18,6 +18,7 @@ COMMANDS = {
     "schedule": ("commands.schedule:schedule", "Run the pipeline on a schedule."),
     "live": ("commands.live:live", "Watch training in TensorBoard."),
     "report-change": ("commands.report_change:report_change", "Report what a change does, for its review."),
+    "verify": ("commands.verify:verify", "Look for damaged files in DVC's cache."),
     "versions": ("commands.versions:versions", "List, show, compare and prune recorded runs."),
 }
 

@@ -191,6 +191,10 @@ def run_flipped_bits(case, folder):
     for out in place.outs(case["stage"]):
         shutil.rmtree(out) if out.is_dir() else out.unlink(missing_ok=True)
     found = judged(place.run(*COMMANDS[case["command"]]), place.log(), missing=case["stage"])
+    if case["command"] == "repro":  # DVC looks at no file of its cache; whoever wants to know asks
+        code = place.run("python", "-m", "commands", "verify", "--remove", log="verify")
+        if code != 0 or (victim.exists() and "damaged" not in place.log("verify") and victim.read_bytes() == content):
+            found.append(("accepted wrongly", f"gan verify: {code} {place.log('verify')[-500:]}"))
     then_right(place, found)
 
 
