@@ -1,7 +1,7 @@
 """`python -m tests.soak`: run the campaigns, print a table of counts, leave a folder for each failure.
 
 The same seed and code give the same cases. A failure's folder holds the case, made as small as it could be, the files made of it,
-what happened, and repro.sh, a line that repeats it. The exit code is 1 if there is a failure, and 3 if there is none but some case
+what happened, and repro.sh, a line that repeats it. The exit code is 1 if there is a failure, and 3 if there is none but a case
 could not be checked here: a line below the table says why.
 """
 
