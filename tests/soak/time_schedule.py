@@ -321,6 +321,7 @@ def run(case, folder, server=None):
             soak.converge(fault)
             soak.wait_for_runs(case["quiet_runs"])
             soak.measure()
+            print(f"{len(soak.expected)} changes, last {fault!r}; memory {soak.memory[-1]}, files {soak.files[-1]}", flush=True)
         found = soak.wrong()
         summary = f"{soak.ended()} runs, {dict(soak.injected)}, memory {soak.memory}, files {soak.files}"
         if found:
