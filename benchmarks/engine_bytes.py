@@ -17,9 +17,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-# label -> what differs from the setting as shipped: threads, block_steps, xla, cores, or variables of the environment
+# label -> what differs from the setting as shipped: fields of TrainParams, block_steps, cores, or variables of the environment
 SETTINGS = {
-    "as shipped: 2 threads, blocks of 25, XLA": {},
+    "as shipped: AVX2, 2 threads, blocks of 25, XLA": {},
     "the same again": {},
     "1 thread": {"threads": 1},
     "3 threads": {"threads": 3},
@@ -27,15 +27,17 @@ SETTINGS = {
     "2 threads on 1 core": {"cores": 1},
     "blocks of 10": {"block_steps": 10},
     "blocks of 50": {"block_steps": 50},
-    "XLA limited to AVX2": {"XLA_FLAGS": "--xla_cpu_max_isa=AVX2"},
-    "oneDNN limited to AVX2": {"ONEDNN_MAX_CPU_ISA": "AVX2"},
-    "both limited to AVX2": {"XLA_FLAGS": "--xla_cpu_max_isa=AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
-    "TensorFlow without oneDNN": {"TF_ENABLE_ONEDNN_OPTS": "0"},
-    "XLA's products on one thread": {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"},
-    "without XLA, 1 thread": {"xla": False, "threads": 1},
-    "without XLA, 2 threads": {"xla": False},
-    "without XLA, 4 threads": {"xla": False, "threads": 4},
-    "without XLA, 2 threads, oneDNN limited to AVX2": {"xla": False, "ONEDNN_MAX_CPU_ISA": "AVX2"},
+    # a shell's variables are overruled, so these must be as shipped as well
+    "a shell that asks for AVX-512": {"XLA_FLAGS": "--xla_cpu_max_isa=AVX512", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE"},
+    "a shell without oneDNN": {"TF_ENABLE_ONEDNN_OPTS": "0"},
+    "instructions: avx512": {"instructions": "avx512"},
+    "instructions: native": {"instructions": "native"},
+    # what equal bytes on every processor cost: products as XLA compiles them by itself, cut by the size of the caches
+    "AVX2, XLA's own products": {"own_products": True},
+    "native, XLA's own products": {"instructions": "native", "own_products": True},
+    "without XLA, 1 thread": {"compiler": "graph", "threads": 1},
+    "without XLA, 2 threads": {"compiler": "graph"},
+    "without XLA, 4 threads": {"compiler": "graph", "threads": 4},
 }
 
 
@@ -43,7 +45,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=500, help="training steps of each setting (default 500)")
     parser.add_argument("--rounds", type=int, default=1, help="turns of each setting (default 1)")
-    parser.add_argument("--only", default="", help="only settings with this text in their label; the first always runs")
+    parser.add_argument("--only", nargs="+", default=[""], help="only settings with one of these texts; the first always runs")
     parser.add_argument(
         "--images", default=ROOT / "data/raw/train-images-idx3-ubyte", type=Path, help="IDX file (default data/raw/)"
     )
@@ -56,7 +58,8 @@ def main():
         return
     if arguments.rounds < 1:
         parser.error("--rounds must be at least 1")
-    chosen = {label: changes for index, (label, changes) in enumerate(SETTINGS.items()) if index == 0 or arguments.only in label}
+    wanted = [label for index, label in enumerate(SETTINGS) if index == 0 or any(text in label for text in arguments.only)]
+    chosen = {label: SETTINGS[label] for label in wanted}
     results = {label: [] for label in chosen}
     for number in range(arguments.rounds):
         for label, changes in chosen.items():
@@ -85,19 +88,20 @@ def run_child(changes, arguments):
     return json.loads(done.stdout)
 
 
-def train(images_path, steps, *, threads=2, block_steps=None, xla=True, cores=None):
+def train(images_path, steps, *, block_steps=None, cores=None, own_products=False, **changes):
     if cores:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     import hashlib
 
     from benchmarks.peers.protocol import read_images
+    from gan import runtime
     from gan.params import read_section
-    from gan.runtime import start_tensorflow
     from gan.training.params import TrainParams
 
-    changes = {"threads": threads, "compiler": "xla" if xla else "graph"}
     params = read_section(ROOT / "params.yaml", "train", TrainParams).model_copy(update=changes)
-    start_tensorflow(
+    if own_products:
+        runtime._XLA_FLAGS = ()
+    runtime.start_tensorflow(
         params.threads,
         threads_an_operation=params.threads_an_operation,
         instructions=params.instructions,
@@ -107,6 +111,8 @@ def train(images_path, steps, *, threads=2, block_steps=None, xla=True, cores=No
 
     if block_steps:
         engines.BLOCK_STEPS = block_steps
+    if own_products:
+        engines.with_alike_products = lambda network: network
     engine = engines.Engine(params, read_images(images_path))
     state = engine.initial_state()
     engine.advance(state, 0, engines.BLOCK_STEPS)  # compiles

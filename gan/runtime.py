@@ -12,6 +12,7 @@ from pathlib import Path
 from gan.errors import UserError
 
 CPU = "cpu"
+ANY = "any"  # processor: a result that is the same on every x86-64 one with AVX2
 NATIVE = (
     "native"  # whatever the processor has, for machines that have none of INSTRUCTIONS; the bytes are those of its kind alone
 )
@@ -92,6 +93,33 @@ def require_instructions(name):
         )
 
 
+def processor_kind():
+    """What kernels may heed of this machine's processor, beyond its instructions: maker, family and model, such as "AMD 25-17".
+
+    Processors of one kind have the same caches for each core, by whose sizes products and convolutions are cut. Where the system
+    does not tell, the kind is the machine's architecture alone.
+    """
+    fields = _processor_fields()
+    vendor = fields.get("vendor_id", "")
+    for numbers, maker in (
+        (("cpu family", "model"), {"AuthenticAMD": "AMD", "GenuineIntel": "Intel"}.get(vendor, vendor)),
+        (("CPU implementer", "CPU part"), platform.machine()),  # arm64
+    ):
+        if all(name in fields for name in numbers):
+            return f"{maker} {'-'.join(fields[name] for name in numbers)}".strip()
+    return platform.machine()
+
+
+def require_processor(kind):
+    """Raise UserError unless `kind` is ANY or this machine's."""
+    here = processor_kind()
+    if kind not in (ANY, here):
+        raise UserError(
+            f"processor = {kind!r}: this machine's is {here!r}, which rounds in its own way; work on one of that kind, or set "
+            f"train.processor to {here!r} (other bytes)"
+        )
+
+
 def _choose_kernels(instructions, device):
     for name in [name for name in os.environ if name.startswith(_TENSORFLOW_PREFIXES)]:
         if not name.startswith(_LOGGING_PREFIX):
@@ -128,12 +156,18 @@ def _is_x86():
 
 
 def _processor_flags():
-    """The flags of the first processor in /proc/cpuinfo; none where there is no such file."""
+    """The flags of the first processor; none where the system does not list them."""
+    return set(_processor_fields().get("flags", "").split())
+
+
+def _processor_fields():
+    """What /proc/cpuinfo says of the first processor, name -> text; empty where there is no such file."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
     except OSError:
-        return set()
-    return next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
+        return {}
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 @contextlib.contextmanager

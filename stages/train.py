@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gan.errors import UserError
 from gan.params import PARAMS, read_section
-from gan.runtime import CPU, start_tensorflow
+from gan.runtime import CPU, require_processor, start_tensorflow
 from gan.training.params import RuntimeParams, TrainParams
 from stages.command import code_files, run_as_command
 from stages.console import ProgressBar, StopSignals
@@ -31,6 +31,7 @@ def main():
     from gan.arrays import load_labels, load_pixels
 
     refuse_slow_convolutions(params)
+    require_processor(params.processor)
     pixels = load_pixels(IMAGES)
     labels = load_labels(LABELS, count=len(pixels)) if params.conditional else None
 

@@ -25,7 +25,7 @@ _KEPT = 2
 
 
 def run_key(params, pixels, labels, *, code_files):
-    """A hash of all that the result depends on: parameters, data, code, libraries and, where it rounds, the processor.
+    """A hash of all that the result depends on: parameters (the kind of processor among them), data, code and libraries.
 
     params: TrainParams; pixels: uint8 [n, 28, 28, 1]; labels: uint8 [n] or None; code_files: path of every file of this project
     that training runs, by its name.
@@ -36,18 +36,9 @@ def run_key(params, pixels, labels, *, code_files):
         "labels": None if labels is None else hashlib.sha256(labels).hexdigest(),
         "code": {name: Path(path).read_text(encoding="utf-8") for name, path in code_files.items()},
         "libraries": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")},
-        "machine": [platform.system(), platform.machine(), "" if params.rounds_alike_everywhere else cpu_model()],
+        "machine": [platform.system(), platform.machine()],
     }
     return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def cpu_model():
-    """The processor's name and instruction sets: different ones round differently."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
-    return sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
 
 
 class Scratch:

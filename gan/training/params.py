@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from gan.params import Section
+from gan.runtime import ANY, CPU, processor_kind
 
 Width = Annotated[int, Field(ge=1, le=8192)]
 
@@ -61,6 +62,8 @@ class TrainParams(Section):
     # the newest that kernels may use (`gan.runtime.INSTRUCTIONS`), so that a processor with more gives the same bytes
     instructions: Literal["avx2", "avx512", "avx512_bf16", "native"]
     device: str = Field(min_length=1)  # "cpu", or a GPU by the name that TensorFlow gives it
+    # the kind (`gan.runtime.processor_kind`) where the result depends on it, so that no cache gives one kind's to another
+    processor: str = Field(min_length=1)
 
     @property
     def threads_an_operation(self):
@@ -75,7 +78,7 @@ class TrainParams(Section):
             "xla",
             "float32",
             "avx2",
-            "cpu",
+            CPU,
         )
 
     @model_validator(mode="after")
@@ -86,10 +89,15 @@ class TrainParams(Section):
                 "network = 'conv' needs generator_units of 2 numbers (channels at 7 x 7 and at 14 x 14) and discriminator_units "
                 f"of 3 (channels at 14 x 14 and at 7 x 7, width of the dense layer), got {counts[0]} and {counts[1]}"
             )
-        if (self.compute_precision, self.compiler, self.instructions, self.device) == ("bfloat16", "graph", "avx2", "cpu"):
+        if (self.compute_precision, self.compiler, self.instructions, self.device) == ("bfloat16", "graph", "avx2", CPU):
             raise ValueError(
                 "compute_precision = 'bfloat16' with instructions = 'avx2': without AVX-512 there are no products in bfloat16; "
                 "choose instructions = 'avx512_bf16', or compute_precision = 'float32'"
+            )
+        if self.processor == ANY and self.device == CPU and not self.rounds_alike_everywhere:
+            raise ValueError(
+                f"processor = {ANY!r}, but only dense networks with compiler = 'xla', compute_precision = 'float32' and "
+                f"instructions = 'avx2' round alike everywhere; set train.processor to {processor_kind()!r}, this machine's"
             )
         if self.clusters == 1 or (self.clusters and self.conditional):
             raise ValueError(

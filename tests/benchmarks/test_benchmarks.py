@@ -1,6 +1,7 @@
 """The arithmetic of the benchmarks: FLOP count, statistics and tables; nothing is trained or timed here."""
 
 import dataclasses
+import hashlib
 import math
 import os
 import subprocess
@@ -9,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import engine_bytes, judges, parity, pipeline, seeds, train_speed
+from benchmarks import engine_bytes, judges, parity, pipeline, seeds, stage_bytes, train_speed
 from gan.lecture import PUBLISHED_LOG
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = ("judges", "train_speed", "parity", "pipeline", "engine_bytes", "seeds")
+SCRIPTS = ("judges", "train_speed", "parity", "pipeline", "engine_bytes", "stage_bytes", "seeds")
 
 
 def result(name, speeds, label="x"):
@@ -118,6 +119,31 @@ def test_engine_bytes_compares_digests_and_speeds_round_by_round():
     assert "| shipped | `aaaaaaaaaaaa` | yes | 20 | 1.00 |" in text
     assert "| other | `bbbbbbbbbbbb` | no | 12 | 0.70 |" in text
     assert "| unsteady | `aaaaaaaaaaaa`, `dddddddddddd` | no | 20 | 1.00 |" in text
+
+
+def test_stage_bytes_compares_every_output_with_the_first_setting():
+    first = {"data/a": "a" * 64, "data/b": "b" * 64, "data/c": "c" * 64}
+    other = {"data/a": "a" * 64, "data/b": "d" * 64, "stage c": "ended with code 1"}
+    text = stage_bytes.table({"here": first, "there": other})
+    assert "| output | here | there |" in text
+    assert "| data/a | `aaaaaaaaaaaa` | same |" in text
+    assert "| data/b | `bbbbbbbbbbbb` | `dddddddddddd` |" in text
+    assert "| data/c | `cccccccccccc` | - |" in text
+    assert "| stage c | - | ended with code 1 |" in text
+
+
+@pytest.mark.parametrize("shade", ["gray", "black"])
+def test_stage_bytes_finds_what_a_stage_writes_and_which_one_fails(shade, tmp_path):
+    write = (
+        "import os, pathlib, sys; assert not sys.argv[1:];"
+        "[pathlib.Path('data', name).write_text(os.environ['SHADE']) for name in ('before', 'after')]"
+    )
+    for name, content in (("data/before", "old"), ("stages/__init__.py", ""), ("stages/gallery.py", "raise SystemExit(3)")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    (tmp_path / "stages/report.py").write_text(write)
+    found = stage_bytes.run_stages(tmp_path, ["gallery", "report"], "here", SHADE=shade)
+    assert found == {"stage gallery": "ended with code 3", "data/after": hashlib.sha256(shade.encode()).hexdigest()}
 
 
 def test_real_process_speaks_the_protocol(tmp_path):

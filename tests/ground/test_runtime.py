@@ -1,6 +1,7 @@
 """What the shell and the processor must not change: each setting is tried in a process of its own."""
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,34 @@ def test_instructions_that_the_processor_lacks_are_refused_with_the_way_out(monk
     ):
         runtime.require_instructions("avx512_bf16")
     runtime.require_instructions("native")
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "kind"),
+    [
+        (
+            "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\n\nmodel\t: 1\n",
+            "AMD 25-17",
+        ),
+        ("vendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 143\n", "Intel 6-143"),
+        ("vendor_id\t: HygonGenuine\ncpu family\t: 24\nmodel\t\t: 0\n", "HygonGenuine 24-0"),
+        ("processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd0c\n", f"{platform.machine()} 0x41-0xd0c"),
+        ("", platform.machine()),
+        (None, platform.machine()),
+    ],
+)
+def test_the_kind_of_processor_is_maker_family_and_model(monkeypatch, cpuinfo, kind):
+    def read_text(path, encoding):
+        if cpuinfo is None:
+            raise FileNotFoundError(path)
+        return cpuinfo
+
+    monkeypatch.setattr(runtime.Path, "read_text", read_text)
+    assert runtime.processor_kind() == kind
+    runtime.require_processor("any")
+    runtime.require_processor(kind)
+    with pytest.raises(UserError, match="processor = 'MOS 6502': this machine's is"):
+        runtime.require_processor("MOS 6502")
 
 
 def test_another_kind_of_processor_has_native_instructions_alone(monkeypatch):

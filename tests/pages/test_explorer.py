@@ -2,7 +2,10 @@
 
 import base64
 import json
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ from gan.judge.classifier import build_classifier, build_judge  # noqa: E402
 from gan.pages import latents  # noqa: E402
 from gan.training.networks import build_generator  # noqa: E402
 
+ROOT = Path(__file__).resolve().parents[2]
 CONV = {"latent_dim": 6, "units": [8, 4], "leaky_slope": 0.2, "seed": 0, "network": "conv"}
 GENERATORS = {
     "dense": {"latent_dim": 10, "units": [16, 16], "leaky_slope": 0.01, "seed": 0},
@@ -207,6 +211,26 @@ def test_what_is_packed_is_what_was_rounded(explorer, portable):
     assert section("training", np.uint8).size == content["training"]["count"] * 784 // 2
     assert section("directions", "<f4").size == 5 * 6
     assert build.pictures["plane"].shape == (252, 252) and build.pictures["direction-5"].shape == (84, 196)
+
+
+@pytest.mark.slow(seconds=10)
+def test_a_generator_of_bfloat16_is_explored_without_products_in_bfloat16(tmp_path):
+    script = f"""
+from gan.kernels import pin_numpy
+from gan.runtime import start_tensorflow
+pin_numpy()
+start_tensorflow(2)  # held to AVX2, as the stage is
+import numpy as np
+from gan.pages import explorer
+from gan.training.networks import build_generator
+from tests.pages.test_explorer import small_judge
+generator = build_generator(**{GENERATORS["conv, bfloat16"]!r})
+pixels = np.random.default_rng(0).integers(0, 256, (600, 28, 28, 1), np.uint8)
+print(sorted(explorer.build(generator, small_judge(), pixels, np.zeros(10, np.float32), seed=1).pictures))
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "'plane'" in done.stdout
 
 
 def test_a_generator_that_no_page_computes_is_left_out_with_a_reason(tensorflow, explorer):

@@ -16,6 +16,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from gan.images import to_unit_range
+from gan.runtime import processor_kind
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 12001
@@ -234,6 +235,14 @@ def test_bad_parameters_end_in_one_line_at_once(tmp_path, changes, message):
     assert time.monotonic() - started < 5  # TensorFlow alone takes most of that to start
 
 
+def test_another_kind_of_processor_is_refused_at_once(tmp_path):
+    make_workplace(tmp_path, instructions="native", processor="MOS 6502")
+    code, output = finish(tmp_path)
+    assert code == 1
+    assert output.startswith(f"python -m stages.train: processor = 'MOS 6502': this machine's is '{processor_kind()}'")
+    assert len(output.splitlines()) == 1
+
+
 def test_missing_images_end_in_one_line(tmp_path):
     write_params(tmp_path, checkpoint_every_seconds=10)
     code, output = finish(tmp_path)
@@ -281,6 +290,7 @@ SMALL_CONV = {
     "ema_decay": 0.99,
     "compute_precision": "bfloat16",
     "instructions": "native",
+    "processor": processor_kind(),
     "compiler": "graph",
 }
 
@@ -306,7 +316,8 @@ def test_convolutions_under_xla_need_a_gpu():
     from stages.train import refuse_slow_convolutions
 
     dense = YAML(typ="safe").load(ROOT / "sets/lecture.yaml")["train"]
-    conv = TrainParams(**{**dense, "network": "conv", "generator_units": [4, 4], "discriminator_units": [4, 4, 4]})
+    units = {"generator_units": [4, 4], "discriminator_units": [4, 4, 4]}
+    conv = TrainParams(**{**dense, "network": "conv", "processor": processor_kind(), **units})
     with pytest.raises(UserError, match="set train.compiler to graph"):
         refuse_slow_convolutions(conv)
     refuse_slow_convolutions(conv.model_copy(update={"device": "a GPU"}))

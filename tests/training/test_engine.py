@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from gan.runtime import processor_kind
 from gan.training.params import AdamParams, TrainParams
 
 pytestmark = pytest.mark.usefixtures("tensorflow")
@@ -37,6 +38,7 @@ def make_params(**changes):
         "trajectory_points": 4,
         "threads": 2,
         "instructions": "avx2",
+        "processor": processor_kind(),
         "device": "cpu",
     }
     return TrainParams(**{**values, **changes})
@@ -238,6 +240,7 @@ CONV = {
     "ema_decay": 0.9,
     "compute_precision": "bfloat16",
     "instructions": "native",
+    "processor": processor_kind(),
     "compiler": "graph",
 }
 

@@ -35,6 +35,10 @@ def lecture():
             {"compute_precision": "bfloat16", "compiler": "graph"},
             "train: compute_precision = 'bfloat16' with instructions = 'avx2': .* choose instructions = 'avx512_bf16'",
         ),
+        (
+            {"instructions": "native"},
+            "train: processor = 'any', but only dense networks with .* round alike everywhere; set train.processor to '",
+        ),
         ({"instructions": "avx"}, "train.instructions = 'avx': input should be 'avx2', 'avx512', 'avx512_bf16' or 'native'"),
         ({"conditional": "yes"}, "train.conditional = 'yes': input should be a valid boolean"),
         ({"clusters": 1}, "train: clusters = 1 with conditional = False: .* choose clusters = 0, or at least 2"),
@@ -52,7 +56,7 @@ def test_what_makes_no_sense_is_one_clear_line(changes, message):
 
 @pytest.mark.parametrize(("compiler", "threads"), [("xla", 3), ("graph", 1)])
 def test_threads_an_operation(compiler, threads):
-    params = parse_section({**lecture(), "compiler": compiler, "threads": 3}, "train", TrainParams)
+    params = parse_section({**lecture(), "compiler": compiler, "threads": 3, "processor": "a kind"}, "train", TrainParams)
     assert params.threads_an_operation == threads
 
 

@@ -1,0 +1,177 @@
+"""Are the results the same on another machine? Runs every stage of the default set under settings that stand for other machines.
+
+Each setting works in a folder of its own, from the same MNIST files: other cores, shells that ask for other kernels, and, where
+qemu-user is installed, emulated processors without AVX-512 and with other caches. Prints a Markdown table: a row an output, a
+column a setting, the start of the sha256 of the output, and for the settings after the first whether it is the same.
+
+    python -m benchmarks.stage_bytes                             # the default set in full: about two minutes a setting
+    python -m benchmarks.stage_bytes --small --emulate           # small parameters, fit for emulated processors
+
+Needs data/raw of the working tree: run `dvc repro fetch` first.
+"""
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from gan.kernels import pin_numpy
+
+ROOT = Path(__file__).resolve().parent.parent
+STAGES = ("normalize", "judge", "train", "evaluate", "gallery", "report")
+TIMINGS = Path("data/timings")
+# label -> variables of the shell, and how many cores there are
+SETTINGS = {
+    "this machine": {},
+    "once more": {},
+    "one core": {"cores": 1},
+    "a shell that asks for AVX-512": {
+        "OPENBLAS_CORETYPE": "SkylakeX",
+        "ONEDNN_MAX_CPU_ISA": "AVX512_CORE",
+        "XLA_FLAGS": "--xla_cpu_max_isa=AVX512",
+    },
+    "a shell that asks for SSE": {
+        "OPENBLAS_CORETYPE": "Nehalem",
+        "ONEDNN_MAX_CPU_ISA": "SSE41",
+        "XLA_FLAGS": "--xla_cpu_max_isa=SSE4_2",
+        "TF_ENABLE_ONEDNN_OPTS": "0",
+    },
+}
+EMULATOR = "qemu-x86_64"
+# The emulator's AVX2 finds wrong places in NumPy's `partition`, so NumPy has to do without; once on the machine itself as well.
+WITHOUT_AVX2 = "X86_V3 X86_V4 AVX512_ICL AVX512_SPR"
+EMULATED = {
+    "NumPy without AVX2": {"numpy_without": WITHOUT_AVX2},
+    **{f"emulated {name}": {"processor": name, "numpy_without": WITHOUT_AVX2} for name in ("Haswell", "EPYC-Rome")},
+}
+RUN_STAGE = """
+import runpy, sys
+from gan import kernels
+kernels._NUMPY_WITHOUT = sys.argv.pop() or kernels._NUMPY_WITHOUT
+runpy.run_module(sys.argv.pop(), run_name="__main__", alter_sys=True)
+"""
+# What --small puts in place of params.yaml's values. The files of MNIST are cut to as many images.
+SMALL_TRAIN, SMALL_TEST = 600, 300
+SMALL = {
+    "normalize": {"train_count": SMALL_TRAIN, "test_count": SMALL_TEST},
+    "judge": {"sample_count": 300},
+    "judge.classifier": {"epochs": 1, "batch_size": 50},
+    "train": {"steps": 3, "log_every_steps": 1, "trajectory_points": 2},
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--small", action="store_true", help="a few hundred images and three training steps")
+    parser.add_argument("--emulate", action="store_true", help=f"emulated processors as well, by {EMULATOR}")
+    parser.add_argument("--stages", default=",".join(STAGES), help="only these, in this order; each needs those before it")
+    parser.add_argument("--only", default="", help="only settings with this text in their label; the first always runs")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="work in this folder, and leave it")
+    arguments = parser.parse_args()
+    stages = arguments.stages.split(",")
+    if unknown := [stage for stage in stages if stage not in STAGES]:
+        parser.error(f"--stages: there is no {unknown[0]}; choose from {', '.join(STAGES)}")
+    if not (ROOT / "data/raw/train-images-idx3-ubyte").exists():
+        parser.error("data/raw is missing; run `dvc repro fetch`")
+    if arguments.emulate and not shutil.which(EMULATOR):
+        parser.error(f"{EMULATOR} is missing; install qemu-user (Debian's package), or leave --emulate out")
+    settings = SETTINGS | (EMULATED if arguments.emulate else {})
+    chosen = {label: of for index, (label, of) in enumerate(settings.items()) if index == 0 or arguments.only in label}
+    folder = arguments.keep or Path(tempfile.mkdtemp(prefix="bench-bytes-"))
+    try:
+        results = {}
+        for number, (label, changes) in enumerate(chosen.items()):
+            workplace = make_workplace(folder / str(number), small=arguments.small)
+            results[label] = run_stages(workplace, stages, label, **changes)
+        print(table(results))
+    finally:
+        if not arguments.keep:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_workplace(folder, *, small):
+    """A folder with parameters and MNIST, whole or small, where the stages can work."""
+    from ruamel.yaml import YAML
+
+    (folder / "data/raw").mkdir(parents=True)
+    shutil.copytree(ROOT / "sets", folder / "sets")
+    yaml = YAML()
+    params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    for path in (ROOT / "data/raw").iterdir():
+        content = path.read_bytes()
+        (folder / "data/raw" / path.name).write_bytes(first_items(path.name, content) if small else content)
+    for section, changes in SMALL.items() if small else ():
+        part = params
+        for name in section.split("."):
+            part = part[name]
+        part.update(changes)
+    with open(folder / "params.yaml", "w", encoding="utf-8") as file:
+        yaml.dump(params, file)
+    return folder
+
+
+def first_items(name, content):
+    """The IDX file `content` (bytes) cut to the first images or labels that --small keeps."""
+    count = SMALL_TRAIN if name.startswith("train") else SMALL_TEST
+    header, item = (16, 784) if "images" in name else (8, 1)
+    return content[:4] + count.to_bytes(4, "big") + content[8 : header + count * item]
+
+
+def run_stages(folder, stages, label, *, cores=None, processor=None, numpy_without="", **variables):
+    """Run the stages in `folder`; {output: its sha256}, and {stage: why it failed} in place of the outputs of one that did."""
+    digests, seen = {}, set(files(folder))
+    environment = {**os.environ, **variables, "PYTHONPATH": str(ROOT)}
+    for stage in stages:
+        command = [sys.executable, "-c", RUN_STAGE, f"stages.{stage}", numpy_without]
+        if processor:
+            command = [EMULATOR, "-cpu", processor, *command]
+        began = time.monotonic()
+        print(f"{label}: {stage}", end="", file=sys.stderr, flush=True)
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            preexec_fn=(lambda: os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])) if cores else None,
+        )
+        print(f" {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+        if done.returncode:
+            print(done.stdout[-2000:], file=sys.stderr, flush=True)
+            digests[f"stage {stage}"] = f"ended with code {done.returncode}"
+            continue
+        for path in files(folder):
+            if path not in seen and not path.is_relative_to(TIMINGS):
+                digests[path.as_posix()] = hashlib.sha256((folder / path).read_bytes()).hexdigest()
+            seen.add(path)
+    return digests
+
+
+def files(folder):
+    return sorted(path.relative_to(folder) for path in (folder / "data").rglob("*") if path.is_file())
+
+
+def table(results):
+    """Markdown from {setting: {output: sha256, or why there is none}}, the setting to compare with first."""
+    first, *others = results
+    lines = [f"| output | {' | '.join(results)} |", f"| --- |{' --- |' * len(results)}"]
+    for name in dict.fromkeys(name for digests in results.values() for name in digests):
+        expected = results[first].get(name)
+        cells = [f"`{expected[:12]}`" if expected and " " not in expected else expected or "-"]
+        for other in others:
+            found = results[other].get(name)
+            cells.append("-" if found is None else found if " " in found else "same" if found == expected else f"`{found[:12]}`")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    pin_numpy()
+    main()
