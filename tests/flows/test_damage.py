@@ -1,15 +1,19 @@
-"""What DVC does not look at: damaged files in its cache, and what killed processes leave in its file of locks."""
+"""What DVC does not look at: damaged files in its cache, what killed processes leave in its file of locks; and its own end."""
 
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
 
+from flows.dvc.session import DvcSession
 from flows.lock import forget_ended_processes
+from gan.errors import UserError
 from tests.helpers.toy_project import make_project
 
 
@@ -54,6 +58,15 @@ def test_a_damaged_file_of_the_cache_is_found_and_made_again(tmp_path):
     assert not victim.exists() and not weights.exists()
     project.run("dvc", "repro", "--quiet")
     assert weights.read_text() == right == victim.read_text()
+
+
+@pytest.mark.parametrize("after_seconds", [0, 1.5])
+def test_a_signal_to_the_dvc_process_alone_ends_the_request_that_waits_for_it(tmp_path, after_seconds):
+    with DvcSession(tmp_path, grace_seconds=1) as session:
+        time.sleep(after_seconds)
+        session._process.send_signal(signal.SIGINT)
+        with pytest.raises(UserError, match="the DVC process ended unexpectedly"):
+            session.describe()
 
 
 @pytest.fixture
