@@ -68,6 +68,8 @@ def main():
         if not (error.filename or error.errno):
             raise
         code = f"gan: {error}"
+    except MemoryError:
+        code = "gan: not enough memory; end other programs or use another machine"
     sys.exit(code)
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import resource
+import shlex
 import shutil
 import subprocess
 import time
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.helpers.toy_project import make_project, server_url
 from tests.soak.case import Fault, Kind
-from tests.soak.kills_project import STAGES, Place, fail_if, let_signals_through, template
+from tests.soak.kills_project import STAGES, Place, fail_if, let_signals_through, template, words
 
 MIB = 1 << 20
 COMMANDS = {"repro": ["dvc", "repro"], "flow": ["python", "-m", "commands", "flow"]}
@@ -121,9 +122,12 @@ def common(dice):
     return {"stage": dice.choice(STAGES), "command": dice.choice(["repro", "repro", "flow"]), "outs_there": dice.random() < 0.5}
 
 
-def run_and_judge(place, case, **options):
-    """Run the case's command while its fault lasts: what was wrong with that."""
-    code = place.run(*COMMANDS[case["command"]], **options)
+def run_and_judge(place, case, *, within=None, **options):
+    """Run the case's command while its fault lasts: what was wrong with that. within: a file that takes its process' number."""
+    command = words(COMMANDS[case["command"]])
+    if within:
+        command = ["sh", "-c", f"echo $$ > {within}; exec {shlex.join(command)}"]
+    code = place.run(*command, **options)
     return judged(code, place.log(), missing=case["stage"]) + others_lost(place, case)
 
 
@@ -285,23 +289,24 @@ def run_little_memory(case, folder):
         found = run_and_judge(place, case, **options)
     else:
         with _memory_group(limit) as procs:
-            found = run_and_judge(place, case, preexec_fn=lambda: procs.write_text(str(os.getpid())))
+            found = run_and_judge(place, case, within=procs)
     then_right(place, found)
 
 
 @contextlib.contextmanager
 def _memory_group(limit):
+    """A group of processes that have `limit` bytes together: the file that takes a process' number."""
     group = Path("/sys/fs/cgroup/memory") / f"soak-{os.getpid()}-{time.monotonic_ns()}"
-    group.mkdir()
+    _shell("mkdir $0 && echo $1 > $0/memory.limit_in_bytes", group, limit)
     try:
-        (group / "memory.limit_in_bytes").write_text(str(limit))
         yield group / "cgroup.procs"
     finally:
-        for _ in range(50):
-            with contextlib.suppress(OSError):
-                group.rmdir()
-                break
-            time.sleep(0.1)
+        _shell("for i in $(seq 50); do rmdir $0 2>/dev/null && break; sleep 0.1; done", group)
+
+
+def _shell(script, *arguments):
+    """Run a script with the arguments $0, $1, ... in a process of its own: this one may write into the case's folder alone."""
+    subprocess.run(["sh", "-c", script, *map(str, arguments)], check=True)
 
 
 def run_together(case, folder):
