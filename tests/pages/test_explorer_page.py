@@ -21,6 +21,7 @@ from gan.training.networks import build_generator  # noqa: E402
 from stages import gallery, report  # noqa: E402
 from tests.helpers.small_digits import write_normalized  # noqa: E402
 from tests.pages.browser import BROWSER, browser_tab  # noqa: E402
+from tests.pages.firefox import FIREFOX, firefox_tab  # noqa: E402
 from tests.pages.test_explorer import small_judge  # noqa: E402
 from tests.pages.test_report import ROOT, change_params, tables, write_csv, write_json  # noqa: E402
 
@@ -159,9 +160,8 @@ def grays_apart(one, other):
     return np.abs(one.astype(int) - other).max()
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_the_browser_computes_the_images_of_keras_and_is_fast(tab, made, name, record_property):
-    exact = open_page(tab, made, name)
+def check_samples(tab, exact):
+    """Compare SAMPLES images of the page with those of `exact`, and the judge's opinions; returns milliseconds an image."""
     count = inputs_of(exact).latent_dim
     random = np.random.default_rng(123)
     drawn, labels = random.standard_normal((SAMPLES, count), np.float32), random.integers(0, 10, SAMPLES).astype(np.int32)
@@ -195,11 +195,20 @@ def test_the_browser_computes_the_images_of_keras_and_is_fast(tab, made, name, r
     judged = np.asarray(small_judge()(keras, training=False)["probabilities"])
     assert np.quantile(np.abs(np.array(opinions) - judged).max(axis=1), 0.98) < 0.05
     # image, opinion and nearest training image together; the median, since other programs run beside the test
-    milliseconds = float(np.median(times))
-    print(
-        f"{name}: {milliseconds:.1f} ms an image, {difference} gray levels from Keras, {np.abs(images - keras).max() * 127.5:.2f}"
-    )
-    assert milliseconds < PAGES[name][1]
+    return float(np.median(times))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_browser_computes_the_images_of_keras_and_is_fast(tab, made, name):
+    assert check_samples(tab, open_page(tab, made, name)) < PAGES[name][1]
+
+
+@pytest.mark.skipif(FIREFOX is None, reason="no firefox-esr or firefox on PATH")
+def test_firefox_computes_the_images_of_keras(made, tmp_path):
+    with firefox_tab(tmp_path) as tab:
+        exact = open_page(tab, made)
+        check_samples(tab, exact)
+        assert (tab.errors, tab.requests) == ([], [])
 
 
 def test_the_page_begins_with_the_latents_of_its_still_picture(tab, made):
