@@ -1,8 +1,9 @@
-"""What DVC does not look at: damaged files in its cache, what killed processes leave in its file of locks; and its own end."""
+"""What DVC and git do not look at: damaged files in the cache, what killed processes leave behind, a request without an end."""
 
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,9 @@ from types import SimpleNamespace
 import pytest
 
 from flows.dvc.session import DvcSession
+from flows.git import Repository
 from flows.lock import forget_ended_processes
+from flows.worktree import worktree
 from gan.errors import UserError
 from tests.helpers.toy_project import make_project
 
@@ -67,6 +70,21 @@ def test_a_signal_to_the_dvc_process_alone_ends_the_request_that_waits_for_it(tm
         session._process.send_signal(signal.SIGINT)
         with pytest.raises(UserError, match="the DVC process ended unexpectedly"):
             session.describe()
+
+
+def test_what_git_left_of_a_worktree_when_it_was_killed_is_no_hindrance(tmp_path):
+    def git(*arguments):
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init", "--quiet")
+    git("-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "--quiet", "--allow-empty", "-m", "Start")
+    for name in ("same", "other"):
+        git("worktree", "add", "--quiet", "--detach", f".dvc/tmp/runs/{name}")
+        (tmp_path / f".git/worktrees/{name}/locked").write_text("initializing")
+        shutil.rmtree(tmp_path / f".dvc/tmp/runs/{name}")
+    with worktree(Repository(tmp_path), "HEAD", "same") as tree:
+        assert (tree.root / ".git").is_file()
+    assert not list((tmp_path / ".git").glob("worktrees/*"))
 
 
 @pytest.fixture
