@@ -5,6 +5,7 @@ what happened, and repro.sh, a line that repeats it. The exit code is 1 if there
 could not be checked here: a line below the table says why.
 """
 
+import signal
 import sys
 import time
 from pathlib import Path
@@ -25,6 +26,7 @@ UNCHECKED = 3  # the exit code of a campaign that found nothing because it could
 @click.option("--replay", type=click.Path(exists=True, path_type=Path), metavar="CASE.JSON", help="Run one case that failed.")
 @click.option("--list", "list_only", is_flag=True, help="List the campaigns and their kinds.")
 def main(campaigns, seed, count, out, shrink_seconds, replay, list_only):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what runs is ended in order
     if replay:
         verdict = frame.replay(replay)
         click.echo(f"{verdict.outcome} after {verdict.seconds:.1f} s, {verdict.peak_bytes / 1e6:.0f} MB\n{verdict.message}")
