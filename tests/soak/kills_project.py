@@ -73,9 +73,9 @@ def _make_template(folder, until):
     project.edit(change)
     project.repro(*([until] if until else []))
     project.commit("first run")
-    project.run(
-        sys.executable, "-m", "commands", "flow", *(["--stage", until] if until else [])
-    )  # makes the database of Prefect's embedded server
+    if until is None:
+        project.run(sys.executable, "-m", "commands", "flow")  # makes the database of Prefect's embedded server
+    (made / "home").mkdir(exist_ok=True)
     shutil.rmtree(project.folder / ".dvc" / "cache" / "runs")  # a stage that is taken out of the lock must run again
     assert project.run("git", "status", "--porcelain") == ""
 
@@ -201,6 +201,7 @@ class Place:
             raise Fault("hang", f"{command}: more than {limit_seconds} s\n{self.log(log)[-2000:]}") from None
         finally:
             self.end_all()
+            process.wait()
 
     def processes(self):
         """Living processes that belong to the case."""

@@ -250,8 +250,9 @@ class Soak:
             found.append(("differs", f"the working tree: {status}"))
         if len(trees := self.project.git("worktree", "list").splitlines()) != 1:
             found.append(("leftover", f"worktrees: {trees}"))
-        left = [str(path) for path in (self.folder / "tmp").iterdir()]
-        left += [str(path) for path in (self.project.root / ".scratch").glob("*")]
+        # Prefect's runner keeps its folder, and training what `gan live` shows
+        left = [str(path) for path in (self.folder / "tmp").iterdir() if path.name != "runner_storage"]
+        left += [str(path) for path in (self.project.root / ".scratch").glob("*") if path.name != "live"]
         if left:
             found.append(("leftover", f"{left[:10]}"))
         return found + self._growth()
