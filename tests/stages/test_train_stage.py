@@ -19,7 +19,8 @@ from gan.images import to_unit_range
 from gan.runtime import processor_kind
 
 ROOT = Path(__file__).resolve().parents[2]
-STEPS = 12001
+STEPS = 6001
+KILLS = 8
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("train")]
 
@@ -95,7 +96,7 @@ def test_an_uninterrupted_run_writes_everything_and_clears_its_scratch(uninterru
     assert set(rows[0]) == {"step", "g_loss", "d_loss", "d_accuracy"}
     with np.load(model / "snapshots.npz") as snapshots:
         assert snapshots["steps"].tolist() == list(range(0, STEPS, 100))
-        assert snapshots["images"].shape == (121, 16, 28, 28, 1)
+        assert snapshots["images"].shape == (61, 16, 28, 28, 1)
         assert snapshots["images"].dtype == np.uint8
     assert len(list((model / "trajectory").glob("generator-*.weights.h5"))) == 12
     metrics = json.loads((model / "metrics.json").read_text())
@@ -107,20 +108,21 @@ def test_an_uninterrupted_run_writes_everything_and_clears_its_scratch(uninterru
     assert scratch_files(uninterrupted) == []
 
 
-@pytest.mark.slow(seconds=150)
+@pytest.mark.slow(seconds=60)
 @pytest.mark.timeout(600)
-def test_twenty_kills_at_random_moments_end_in_the_same_bytes(uninterrupted, tmp_path):
+def test_kills_at_random_moments_end_in_the_same_bytes(uninterrupted, tmp_path):
+    """A few; `make soak ARGS="kills"` makes hundreds, of every stage and command."""
     make_workplace(tmp_path)
     moments = random.Random(20)
     outcomes = []
-    for attempt in range(20):
+    for attempt in range(KILLS):
         process = start(tmp_path)
-        # every fourth dies while it starts or compiles; the others within a second of training, between checkpoints or in one
+        # every fourth dies while it starts or compiles; the others soon after a log step, between checkpoints or in one
         if attempt % 4 == 3:
             time.sleep(moments.uniform(0, 4))
         else:
             wait_for_step(process)
-            time.sleep(moments.uniform(0, 0.5))
+            time.sleep(moments.uniform(0, 0.2))
         number = moments.choice([signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
         (os.killpg if moments.random() < 0.5 else os.kill)(process.pid, number)
         output, _ = process.communicate(timeout=60)
@@ -128,7 +130,7 @@ def test_twenty_kills_at_random_moments_end_in_the_same_bytes(uninterrupted, tmp
         if process.returncode == 0:
             break
         assert process.returncode in (-number, 128 + number), outcomes[-1]
-    assert len(outcomes) == 20, outcomes
+    assert len(outcomes) == KILLS, outcomes
     code, output = finish(tmp_path)
     assert code == 0, output
     assert "going on from step" in output
