@@ -16,7 +16,7 @@ FITTING = $(or $(shell for python in $(PYTHONS); do "$$python" -c '$(FITS)' 2>/d
   $(error $(REFUSAL)))
 
 .DEFAULT_GOAL := help
-.PHONY: soak many-machines help repro restore flow schedule server worker live screenshots versions test test-quick env env-test check lint lock bench clean
+.PHONY: soak audit sbom many-machines help repro restore flow schedule server worker live screenshots versions test test-quick env env-test check lint lock bench clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,7 +64,7 @@ lint: env-test ## check style
 lock: ## renew the lock files from requirements*.in (newest versions within their bounds)
 	@"$(FITTING)" -m venv $(VENV)-lock
 	@$(VENV)-lock/bin/pip install --quiet uv
-	@for name in requirements requirements-test requirements-bench requirements-live requirements-installer; do \
+	@for name in requirements requirements-test requirements-bench requirements-live requirements-audit requirements-installer; do \
 	  $(VENV)-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 	    --no-emit-index-url $$name.in -o $$name.lock || exit 1; \
 	done
@@ -75,6 +75,12 @@ many-machines: env-test ## a server, storage and workers on namespaces of this m
 soak: env-test ## make things go wrong by the thousand: docs/reliability.md; ARGS="inputs --count 500 --seed 7", or ARGS=--help
 	@$(BIN)/python -m tests.soak $(ARGS)
 
+audit: env-test $(VENV)-audit/.installed ## look for known weaknesses in what the lock files name, and try the list of parts
+	@$(BIN)/python -m tests.soak "supply/known weaknesses" supply/parts
+
+sbom: $(VENV)-audit/.installed ## write sbom.json: the parts that requirements.lock names, as CycloneDX
+	@$(VENV)-audit/bin/cyclonedx-py requirements -i . --output-reproducible --of JSON -o sbom.json requirements.lock
+
 bench: env $(VENV)-bench/.installed ## speed of a training step beside NumPy, PyTorch, JAX and the published loop (needs data/raw)
 	@$(BIN)/python -m benchmarks.train_speed $(ARGS)
 
@@ -82,7 +88,7 @@ screenshots: env-test ## make the pictures in docs/ of the page and of Prefect's
 	@$(BIN)/python -m benchmarks.screenshots $(ARGS)
 
 clean: ## remove the environment, checkpoints, what `make server` recorded and caches of tools; results and DVC's cache stay
-	rm -rf $(VENV) $(VENV)-bench $(VENV)-live $(VENV)-lock .scratch .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-audit $(VENV)-bench $(VENV)-live $(VENV)-lock .scratch .pytest_cache .ruff_cache
 
 $(VENV)/.installed: requirements.lock requirements-installer.lock
 	@"$(FITTING)" environment.py $(VENV) requirements.lock
@@ -106,6 +112,11 @@ $(VENV)-bench/.installed: requirements-bench.lock requirements-installer.lock | 
 # TensorBoard alone: training writes what it shows without it
 $(VENV)-live/.installed: requirements-live.lock requirements-installer.lock | env
 	@$(BIN)/python environment.py $(VENV)-live requirements-live.lock
+	@touch $@
+
+# what looks at the lock files from outside
+$(VENV)-audit/.installed: requirements-audit.lock requirements-installer.lock | env
+	@$(BIN)/python environment.py $(VENV)-audit requirements-audit.lock
 	@touch $@
 
 # a PYTHON that is not the environment's makes it anew

@@ -24,6 +24,7 @@ COMMANDS = {
     "doctor": ("commands.doctor:doctor", "Say whether all can be left alone."),
     "maintain": ("commands.maintain:maintain", "Let go what is no longer needed."),
     "server": ("commands.server:server", "Run Prefect's server, back it up, restore it."),
+    "verify": ("commands.verify:verify", "Look for damaged files in DVC's cache."),
     "versions": ("commands.versions:versions", "List, show, compare and prune recorded runs."),
 }
 
@@ -73,6 +74,8 @@ def main():
         if not (error.filename or error.errno):
             raise
         code = f"gan: {error}"
+    except MemoryError:
+        code = "gan: not enough memory; end other programs or use another machine"
     sys.exit(code)
 
 

@@ -16,6 +16,7 @@ import psutil
 
 from flows.dvc.session import Busy
 from gan.errors import UserError
+from gan.files import write_json
 
 _POLL_SECONDS = 1
 _TELL_EVERY_SECONDS = 30
@@ -68,6 +69,7 @@ class RunLock:
         """
         try:
             self._wait(policy, log, deadline)
+            forget_ended_processes(self._repository)
             killed = RunNote.read(self._note_file)
             note = RunNote(name, flow_run, os.getpid())
             self._note_file.write_text(json.dumps(asdict(note)), encoding="utf-8")
@@ -124,10 +126,46 @@ def person_at_work(repository):
         return None
     for info in locks.get("write", {}).values():
         program, *arguments = info["cmd"].split()
-        with contextlib.suppress(psutil.Error):
-            process = psutil.Process(info["pid"])
-            if info["cmd"].split()[-1] in process.cmdline():  # its number may belong to another process by now
-                return Person(process, f"{Path(program).name} {' '.join(arguments)} (PID {info['pid']})")
+        if process := _process_of(info):
+            return Person(process, f"{Path(program).name} {' '.join(arguments)} (PID {info['pid']})")
+    return None
+
+
+def forget_ended_processes(repository):
+    """Take out of DVC's own file of locks what names no DVC process that lives.
+
+    DVC writes the file in place, and a killed DVC leaves its entries. It takes any process of that number for the one that it
+    waits for, as after a restart of the machine, and no DVC starts on half a file.
+    """
+    folder = repository.root / ".dvc" / "tmp"
+    file = folder / "rwlock"
+    with (
+        contextlib.suppress(FileNotFoundError),
+        open(file, encoding="utf-8") as current,
+        open(folder / "rwlock.lock", "a") as guard,
+    ):
+        try:
+            fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as DVC does while it edits the file
+        except BlockingIOError:
+            return
+        try:
+            locks = json.load(current)
+            write = {path: info for path, info in locks.get("write", {}).items() if _process_of(info)}
+            read = {path: [info for info in infos if _process_of(info)] for path, infos in locks.get("read", {}).items()}
+        except (ValueError, TypeError, AttributeError, KeyError):
+            file.unlink()
+            return
+        left = {"write": write, "read": {path: infos for path, infos in read.items() if infos}}
+        if left != locks:
+            write_json(file, left)
+
+
+def _process_of(info):
+    """The living process of an entry in DVC's file of locks, or None; its number may belong to another process by now."""
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(info["pid"])
+        if set(info["cmd"].split()[-1:]) <= set(process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
+            return process
     return None
 
 

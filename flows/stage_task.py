@@ -9,7 +9,8 @@ from flows.artifacts import Progress
 from flows.deadline import TimeUp
 from flows.disk import lack_of_room
 from flows.dvc.backup import OutputBackup
-from flows.dvc.reproduce import CACHED, StageFailed, progress, reproduce
+from flows.dvc.damage import cache_folder, damaged_outputs, remove_damaged
+from flows.dvc.reproduce import CACHED, RESTORED, StageFailed, progress, reproduce
 from flows.dvc.session import DvcSession
 from flows.lock import when_free
 from flows.signals import signals_held
@@ -56,7 +57,12 @@ class StageTask:
         backup = OutputBackup(run.tree.root, stage)
         shown = Progress(scratch(run.repository))
         try:
-            outcome = self._reproduce_in_turn(self._listener(shown))
+            hear = self._listener(shown)
+            outcome = self._reproduce_in_turn(hear, force=self._forced)
+            for force in (False, True):  # from a remote, where there is one; that copy may be damaged too
+                if outcome != RESTORED or not self._remove_damaged():
+                    break
+                outcome = self._reproduce_in_turn(hear, force=force)
         except (*STOPPED, TimeUp) as stop:
             self._stop(backup)
             why = "flow.timeout_seconds are over" if isinstance(stop, TimeUp) else "by a signal"
@@ -89,13 +95,24 @@ class StageTask:
 
         return hear
 
-    def _reproduce_in_turn(self, hear):
+    def _remove_damaged(self):
+        """Remove what was restored from damaged files of DVC's cache, and these; whether there were any."""
+        run = self._run
+        root = run.tree.root
+        damaged = damaged_outputs(root, cache_folder(run.session, root), [self._stage.name])
+        if damaged:
+            names = ", ".join(damaged)
+            get_run_logger().warning("DVC's cache held a damaged copy of %s: removed, %s comes anew", names, self._stage.name)
+            remove_damaged(root, damaged)
+        return bool(damaged)
+
+    def _reproduce_in_turn(self, hear, *, force):
         """Run the stage; where a person's dvc works on the same files, wait or give up as the parameter says."""
         run = self._run
         pull = run.description.remote is not None
 
         def attempt():
-            return reproduce(run.session, self._stage, force=self._forced, pull=pull, on_line=hear, deadline=run.deadline)
+            return reproduce(run.session, self._stage, force=force, pull=pull, on_line=hear, deadline=run.deadline)
 
         return when_free(attempt, policy=run.settings.overlap, deadline=run.deadline)
 

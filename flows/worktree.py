@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+from pathlib import Path
 
 from flows.git import Repository
 
@@ -12,7 +13,8 @@ def worktree(repository, revision, name):
     """Yield a worktree of `repository` at `revision`, removed at the end of the block, whatever happens in it."""
     path = _folder(repository) / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    repository.git("worktree", "add", "--quiet", "--detach", str(path), revision)
+    # twice forced: of a run that was killed at this very place git knows the path, as one that is not to be touched
+    repository.git("worktree", "add", "--quiet", "--force", "--force", "--detach", str(path), revision)
     try:
         yield Repository(path)
     finally:
@@ -53,4 +55,14 @@ def _folder(repository):
 def _remove(repository, path):
     """Remove a worktree, in whatever state it is."""
     shutil.rmtree(path, ignore_errors=True)
+    for known in _locked(repository):
+        if known.parent == path.parent.resolve() and not known.exists():
+            repository.git("worktree", "unlock", str(known))
     repository.git("worktree", "prune")
+
+
+def _locked(repository):
+    """The paths of worktrees that git was making when it was killed: it locks them meanwhile, and keeps locked ones for ever."""
+    blocks = repository.git("worktree", "list", "--porcelain").split("\n\n")
+    lines = [block.splitlines() for block in blocks]
+    return [Path(block[0].removeprefix("worktree ")) for block in lines if any(line.startswith("locked") for line in block)]

@@ -50,7 +50,16 @@ def run_as_command(main):
             sys.exit(128 + received[0])
         if isinstance(error, UserError) or (isinstance(error, OSError) and (error.filename or error.errno)):
             sys.exit(f"{parser.prog}: {error}")
+        if lacks_memory(error):
+            sys.exit(f"{parser.prog}: not enough memory ({type(error).__name__}); end other programs or use another machine")
         raise
+
+
+def lacks_memory(error):
+    """Whether it says that there is too little memory: Python's own, one of a library that cannot be loaded, or TensorFlow's."""
+    if isinstance(error, ImportError):
+        return "failed to map segment" in str(error) or "annot allocate memory" in str(error)
+    return isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"
 
 
 def die_with_parent():

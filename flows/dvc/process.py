@@ -32,15 +32,20 @@ def main():
     # a shell's background job ignores SIGINT, and so would the trainer
     signal.signal(signal.SIGINT, signal.default_int_handler)
     pending, finished = queue.SimpleQueue(), queue.SimpleQueue()
-    busy = threading.Event()
+    busy, over = threading.Event(), threading.Event()
     destination = os.dup(1)
     forwarder = threading.Thread(target=_forward, args=(_take_output(), destination, answers, finished), daemon=True)
     forwarder.start()
-    watcher = threading.Thread(target=_watch, args=(requests, pending, busy, grace_seconds), daemon=True)
+    watcher = threading.Thread(target=_watch, args=(requests, pending, busy, over, grace_seconds), daemon=True)
     watcher.start()
-    with contextlib.suppress(KeyboardInterrupt):
+    alone = False  # whether a signal came to this process alone: then the flow waits for an answer, and takes its end for one
+    try:
         _serve(pending, busy, finished, early)
-    watcher.join()
+    except KeyboardInterrupt:
+        busy.clear()
+        alone = not over.is_set()
+    if not alone:
+        watcher.join()
     for descriptor in (1, 2):  # the end of the output, which the forwarder waits for
         os.dup2(0, descriptor)
     forwarder.join(_LAST_OUTPUT_SECONDS)
@@ -102,12 +107,13 @@ def _write(descriptor, data):
             data = data[os.write(descriptor, data) :]
 
 
-def _watch(requests, pending, busy, grace_seconds):
+def _watch(requests, pending, busy, over, grace_seconds):
     """Take requests in; when they end without a goodbye, see to it that everything ends in order."""
     request = None
     for line in requests:
         request = json.loads(line)
         pending.put(None if request == "goodbye" else request)
+    over.set()
     if request == "goodbye":
         return
     if busy.is_set():

@@ -154,7 +154,7 @@ class DvcSession:
             answers += self._pump(hear)
         self._drain(hear)
         if not answers:
-            return {"error": "the DVC process ended unexpectedly: " + " ".join(lines[-3:])}, lines
+            return {"error": f"the DVC process ended unexpectedly: {' '.join(lines[-3:]) or 'it said nothing; run again'}"}, lines
         return json.loads(answers[0]), lines
 
     def _pump(self, on_line):

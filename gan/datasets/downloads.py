@@ -7,6 +7,7 @@ that does not exist or does not answer, a refusal and a missing file are final: 
 import http.client
 import json
 import logging
+import math
 import re
 import resource
 import shutil
@@ -29,6 +30,7 @@ _log = logging.getLogger(__name__)
 CHUNK_BYTES = 1 << 16
 LONGEST_WAIT_SECONDS = 30
 _MAX_PAGE_BYTES = 8 << 20  # of an index's page on one package: the largest have 3 MB
+_MAX_PAGE_TAGS = 100_000  # of HTML in it: each takes 600 bytes of memory where the page may have spent three
 _MAX_NPM_BYTES = 700 << 20  # of memory that npm may take: it holds the registry's answer whole
 _PASSING_STATUS = (408, 429)
 _CUT = (http.client.IncompleteRead, urllib3.exceptions.ProtocolError, ConnectionResetError, BrokenPipeError)
@@ -69,7 +71,7 @@ def download_from_index(package, version, folder, *, index_url, limit_bytes, net
     """
     endpoint, auth = _split_credentials(index_url or pypi_simple.PYPI_SIMPLE_ENDPOINT)
     with pypi_simple.PyPISimple(endpoint, auth=auth) as client:
-        client.s.hooks["response"].append(_limit(max(_MAX_PAGE_BYTES, limit_bytes)))
+        client.s.hooks["response"] = [_limit(_MAX_PAGE_BYTES, limit_tags=_MAX_PAGE_TAGS)]
 
         def list_files():
             try:
@@ -83,6 +85,7 @@ def download_from_index(package, version, folder, *, index_url, limit_bytes, net
             raise DataError("the index has no such version")
         chosen = max(files, key=lambda file: file.package_type == "wheel")
         path = Path(folder, "package")
+        client.s.hooks["response"] = [_limit(limit_bytes)]
 
         def download():
             client.download_package(
@@ -142,18 +145,24 @@ def _npm_error(result):
     return (PassingError if passing else DataError)(f"npm failed: {code} {line}")
 
 
-def _limit(limit_bytes):
-    """A hook of requests by which no answer, a redirection's included, is read beyond `limit_bytes`, decoded: DataError."""
+def _limit(limit_bytes, *, limit_tags=math.inf):
+    """A hook of requests by which no answer, a redirection's included, is read beyond `limit_bytes`, decoded: DataError.
+
+    limit_tags: of HTML, which are counted by what begins each.
+    """
 
     def limit(response, **_):
         read = response.iter_content
 
         def iter_content(chunk_size=1, decode_unicode=False):
-            received_bytes = 0
+            received_bytes = tags = 0
             for chunk in read(chunk_size, decode_unicode):
                 received_bytes += len(chunk)
+                tags += chunk.count(b"<") if isinstance(chunk, bytes) else chunk.count("<")
                 if received_bytes > limit_bytes:
                     raise DataError(f"refused: it sends more than {limit_bytes} bytes")
+                if tags > limit_tags:
+                    raise DataError(f"refused: it sends more than {limit_tags} tags")
                 yield chunk
 
         response.iter_content = iter_content

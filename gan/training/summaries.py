@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from gan.arrays import load_archive
+
 SAMPLES = "samples.png"  # the newest samples, for whoever does not read event files
 ARCHITECTURE = "generator.json"  # Keras' description of the generator whose weights lie beside it
 _WEIGHTS = re.compile(r"generator-(\d+)\.npz")
@@ -148,9 +150,8 @@ def load_generator(folder):
 
 
 def load_generator_weights(path):
-    """The weights in one of the files of `generators_in`, as `set_weights` takes them. Raises OSError."""
-    with np.load(path) as arrays:
-        return list(arrays.values())
+    """The weights in one of the files of `generators_in`, as `set_weights` takes them. Raises DataError."""
+    return list(load_archive(path, "file of weights").values())
 
 
 def _rows_since(run, first):

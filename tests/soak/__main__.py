@@ -1,9 +1,11 @@
 """`python -m tests.soak`: run the campaigns, print a table of counts, leave a folder for each failure.
 
 The same seed and code give the same cases. A failure's folder holds the case, made as small as it could be, the files made of it,
-what happened, and repro.sh, a line that repeats it. The exit code is 1 if there is a failure.
+what happened, and repro.sh, a line that repeats it. The exit code is 1 if there is a failure, and 3 if there is none but a case
+could not be checked here: a line below the table says why.
 """
 
+import signal
 import sys
 import time
 from pathlib import Path
@@ -11,6 +13,8 @@ from pathlib import Path
 import click
 
 from tests.soak import frame
+
+UNCHECKED = 3  # the exit code of a campaign that found nothing because it could not look
 
 
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
@@ -22,6 +26,7 @@ from tests.soak import frame
 @click.option("--replay", type=click.Path(exists=True, path_type=Path), metavar="CASE.JSON", help="Run one case that failed.")
 @click.option("--list", "list_only", is_flag=True, help="List the campaigns and their kinds.")
 def main(campaigns, seed, count, out, shrink_seconds, replay, list_only):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what runs is ended in order
     if replay:
         verdict = frame.replay(replay)
         click.echo(f"{verdict.outcome} after {verdict.seconds:.1f} s, {verdict.peak_bytes / 1e6:.0f} MB\n{verdict.message}")
@@ -55,7 +60,7 @@ def main(campaigns, seed, count, out, shrink_seconds, replay, list_only):
         f"seed {seed}: {cases} cases in {time.monotonic() - start:.0f} s, {failures} failed"
         + (f"; see {out}" if failures else "")
     )
-    sys.exit(1 if failures else 0)
+    sys.exit(1 if failures else UNCHECKED if any(row.unchecked for row in rows.values()) else 0)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """The campaign `kills`: signals at random moments; every process ends, and the next run gives the bytes of an undisturbed one."""
 
+import contextlib
 import os
 import random
 import signal
 import subprocess
 import time
 
+import httpx
 import psutil
 from hypothesis import strategies as st
 
@@ -14,7 +16,6 @@ from tests.soak.case import Kind
 from tests.soak.kills_project import (
     GRACE_SECONDS,
     LONGEST_SECONDS,
-    STAGES,
     Place,
     burn,
     fail_if,
@@ -35,6 +36,8 @@ _COMMANDS = {
 _BEFORE = {"repro": 1.5, "stage": 0.0, "flow": 6.0, "isolated": 9.0, "schedule": 12.0}
 _STAGE = {"fetch": 0.4, "normalize": 0.7, "judge": 9.0, "train": 7.0, "evaluate": 7.0, "gallery": 1.5, "report": 2.0}
 _AFTER = {"repro": 0.5, "stage": 0.3, "flow": 2.0, "isolated": 3.0, "schedule": 3.0}
+# of the stages in cases: more of those that take seconds without TensorFlow, so that there is time for more moments
+_WEIGHTS = {"fetch": 2, "normalize": 3, "judge": 1, "train": 2, "evaluate": 1, "gallery": 1, "report": 4}
 _slowness = 3.0  # of this machine now, against those seconds; measured anew at every case
 
 
@@ -44,7 +47,7 @@ def make_case(seed, command):
     phases = ["start", "anywhere", "anywhere", "anywhere", "end", "end"]
     return {
         "command": command,
-        "stage": dice.choice(STAGES),
+        "stage": dice.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0],
         "outs_there": dice.random() < 0.5,
         "signal": dice.choice(["SIGTERM", "SIGINT", "SIGKILL"]),
         "target": dice.choice(["process", "process", "group", "group", "child"]),
@@ -60,11 +63,12 @@ def run(case, folder):
     for attempt in range(4):
         place = Place(
             folder / str(attempt),
+            until=case.get("until"),
             missing=[case["stage"]],
             keep_outs=case["outs_there"],
             api_url=server_url() if case["command"] == "schedule" else None,
         )
-        process = place.start(*_COMMANDS[case["command"]](case["stage"]))
+        process = place.start(*_words(case["command"], case))
         if _wait_for_the_moment(case, place, process, 0.6**attempt):
             break
         place.end_all()
@@ -72,17 +76,25 @@ def run(case, folder):
         found += _kill(case, place, process)
     finally:
         if case["command"] == "schedule":
-            Runs(server_url()).delete_deployments()
+            _forget_deployments()
     found += [("orphan", line) for line in place.orphans()]
     found += _tracebacks(case, place.log())
     code, seconds = _complete(case, place)
     if code != 0:
         found.append(("differs", f"the next run ended with {code}"))
     else:
-        killed = case["command"] == "flow" and case["signal"] == "SIGKILL"
-        found += place.wrong(isolated=_isolated(case), note_may_stay=killed)
+        found += place.wrong(isolated=_isolated(case), by_dvc_alone=_next(case) == "repro")
     _learn(case, seconds)
     fail_if(found, place.log(), place.log("next"))
+
+
+def _forget_deployments():
+    """Delete what the server would start again; on a busy machine its database is now and then too busy to."""
+    for patience in range(20):
+        with contextlib.suppress(httpx.HTTPError):
+            return Runs(server_url()).delete_deployments()
+        time.sleep(patience)
+    raise TimeoutError("the server deletes no deployment")
 
 
 def _wait_for_the_moment(case, place, process, share):
@@ -174,16 +186,29 @@ def _isolated(case):
     return case["command"] in ("isolated", "schedule")
 
 
+def _next(case):
+    """The command that somebody gives next: the same again, where that brings everything up to date."""
+    return {"repro": "repro", "stage": "repro", "flow": "flow"}.get(case["command"], "isolated")
+
+
+def _words(command, case):
+    """A command line, which goes no further than the case's `until`."""
+    until, words = case.get("until"), _COMMANDS[command](case["stage"])
+    if until and command in ("repro", "flow"):
+        words += [until] if command == "repro" else ["--stage", until]
+    return words
+
+
 def _complete(case, place):
     """Bring the pipeline up to date: (exit code, seconds)."""
     start = time.monotonic()
-    command = _COMMANDS["isolated" if _isolated(case) else "repro"](case["stage"])
+    command = _words(_next(case), case)
     return place.run(*command, log="next"), time.monotonic() - start
 
 
 def _learn(case, seconds):
     global _slowness
-    command = "isolated" if _isolated(case) else "repro"
+    command = _next(case)
     now = seconds / (_BEFORE[command] + _STAGE[case["stage"]] + _AFTER[command])
     _slowness = 0.5 * _slowness + 0.5 * min(max(now, 0.5), 10.0)
 

@@ -33,9 +33,12 @@ _CACHED_NAME = re.compile(r"[0-9a-f]{30}(\.dir)?")
 
 
 @functools.cache
-def template():
-    """The folder of a repository that has run once, its sources and a used Prefect home beside it. Kept between campaigns."""
-    code = hashlib.sha256()
+def template(until=None):
+    """The folder of a repository that has run once, its sources and a used Prefect home beside it. Kept between campaigns.
+
+    until: the last stage that has run; by default all have.
+    """
+    code = hashlib.sha256(str(until).encode())
     for path in sorted(path for name in ("gan", "sets", "stages") for path in (ROOT / name).rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts:
             code.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
@@ -46,13 +49,13 @@ def template():
     if not found.exists():
         kept.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=kept) as folder:
-            _make_template(Path(folder))
+            _make_template(Path(folder), until)
             with contextlib.suppress(OSError):  # another campaign was faster
                 (Path(folder) / "made").rename(found)
     return found
 
 
-def _make_template(folder):
+def _make_template(folder, until):
     made = folder / "made"
     (made / "project").mkdir(parents=True)
     project = Project(made / "project")
@@ -61,14 +64,18 @@ def _make_template(folder):
         project.environment.pop(name, None)
 
     def change(params):
-        params["train"].update(steps=1001)
+        params["judge"].update(sample_count=200)
+        params["judge"]["classifier"].update(epochs=1)
+        params["train"].update(steps=601)
         params["flow"].update(grace_seconds=GRACE_SECONDS)
         params["runtime"].update(checkpoint_every_seconds=1)
 
     project.edit(change)
-    project.repro()
+    project.repro(*([until] if until else []))
     project.commit("first run")
-    project.run(sys.executable, "-m", "commands", "flow")  # makes the database of Prefect's embedded server
+    if until is None:
+        project.run(sys.executable, "-m", "commands", "flow")  # makes the database of Prefect's embedded server
+    (made / "home").mkdir(exist_ok=True)
     shutil.rmtree(project.folder / ".dvc" / "cache" / "runs")  # a stage that is taken out of the lock must run again
     assert project.run("git", "status", "--porcelain") == ""
 
@@ -76,12 +83,12 @@ def _make_template(folder):
 class Place:
     """One case's repository below `folder`: the template's results, without those of the stages `missing`.
 
-    missing: taken out of dvc.lock, so that they must run again. keep_outs: whether their outputs still lie there. logs: the
-    folder of what commands print, by default beside the repository.
+    until: as in `template`. missing: taken out of dvc.lock, so that they must run again. keep_outs: whether their outputs still
+    lie there. logs: the folder of what commands print, by default beside the repository.
     """
 
-    def __init__(self, folder, *, missing=(), keep_outs=True, api_url=None, logs=None):
-        source = template()
+    def __init__(self, folder, *, until=None, missing=(), keep_outs=True, api_url=None, logs=None):
+        source = template(until)
         self.folder = Path(folder)
         self.root, self.tmp = self.folder / "project", self.folder / "tmp"
         for name in ("tmp", "site"):
@@ -116,7 +123,7 @@ class Place:
 
     def _forget(self, missing, keep_outs):
         content = self._yaml("dvc.lock")
-        for stage in missing:
+        for stage in set(missing):
             outs = [out["path"] for out in content["stages"].pop(stage)["outs"]]
             if not keep_outs:
                 for path in outs:
@@ -125,7 +132,7 @@ class Place:
         with open(self.root / "dvc.lock", "w") as file:
             YAML().dump(content, file)
         self.git("add", "-A")
-        self.git("commit", "--quiet", "--allow-empty", "-m", f"Forget {' '.join(missing)}")
+        self.git("commit", "--quiet", "--allow-empty", "-m", f"Forget {' '.join(sorted(set(missing)))}")
 
     def _yaml(self, name):
         return YAML().load(self.root / name)
@@ -194,6 +201,7 @@ class Place:
             raise Fault("hang", f"{command}: more than {limit_seconds} s\n{self.log(log)[-2000:]}") from None
         finally:
             self.end_all()
+            process.wait()
 
     def processes(self):
         """Living processes that belong to the case."""
@@ -222,18 +230,18 @@ class Place:
                 process.kill()
         psutil.wait_procs(found, timeout=5)
 
-    def wrong(self, *, isolated=False, note_may_stay=False):
+    def wrong(self, *, isolated=False, by_dvc_alone=False):
         """What is wrong with the repository after it was brought up to date, as (one of FAULTS, what) pairs.
 
         isolated: by runs in worktrees, whose results are versions; the working tree is then to be as it was committed.
-        note_may_stay: a flow was killed, and no flow has run since that could take note of it.
+        by_dvc_alone: no flow has run since, and DVC keeps what a killed DVC has written into its file of locks until it meets it.
         """
         found = []
         if isolated:
             found += self._wrong_versions()
         else:
             found += self._wrong_results()
-        return found + [("leftover", what) for what in self._leftovers(note_may_stay)]
+        return found + [("leftover", what) for what in self._leftovers(by_dvc_alone)]
 
     def _wrong_results(self):
         found, digests = [], self.digests()
@@ -263,11 +271,9 @@ class Place:
             found.append(("differs", f"the working tree: {status[:300]}"))
         return found
 
-    def _leftovers(self, note_may_stay):
+    def _leftovers(self, by_dvc_alone):
         root = self.root
-        patterns = [".scratch/train/**/*", ".dvc/tmp/runs/*", ".git/**/*.lock", ".git/worktrees/*"]
-        if not note_may_stay:
-            patterns.append(".dvc/tmp/flow.json")
+        patterns = [".scratch/train/**/*", ".dvc/tmp/runs/*", ".dvc/tmp/flow.json", ".git/**/*.lock", ".git/worktrees/*"]
         found = [str(path.relative_to(root)) for pattern in patterns for path in root.glob(pattern) if path.name != "train"]
         # Prefect's runner keeps this folder, and leaves an empty one in it when it is killed
         temporary = [path for path in self.tmp.rglob("*") if "runner_storage" not in path.parts or not path.is_dir()]
@@ -277,8 +283,12 @@ class Place:
         new = self.git("ls-files", "--others", "--exclude-standard").splitlines()
         found += [f"new: {path}" for path in new if path.removeprefix("data/") not in self.wanted]
         rwlock = root / ".dvc" / "tmp" / "rwlock"
-        if rwlock.exists() and any(json.loads(rwlock.read_text() or "{}").values()):
-            found.append(f"rwlock: {rwlock.read_text()[:200]}")
+        locks = json.loads(rwlock.read_text()) if rwlock.exists() else {}
+        holders = list(locks.get("write", {}).values()) + [info for infos in locks.get("read", {}).values() for info in infos]
+        if by_dvc_alone:
+            holders = [info for info in holders if psutil.pid_exists(info["pid"])]
+        if holders:
+            found.append(f"rwlock: {holders[:3]}")
         return found
 
 
@@ -296,7 +306,7 @@ def die_with_me():
 @functools.cache
 def burn(count=2):
     """Keep `count` cores busy until this process ends, unless the machine is busier than that anyway."""
-    if os.getloadavg()[0] > 2 * os.cpu_count():
+    if os.getloadavg()[0] > os.cpu_count():
         return []
     command = [sys.executable, "-c", "while True: pass"]
     return [subprocess.Popen(command, preexec_fn=die_with_me) for _ in range(count)]

@@ -161,8 +161,8 @@ def run_audit(case, folder):
     if weak:
         raise AcceptedWrongly("; ".join(weak))
     # what it could not look up it skips, and ends as if all were well
-    if skipped := [part["name"] for part in parts if "skip_reason" in part]:
-        raise NotChecked(f"the database was not reached for {len(skipped)} of {len(parts)} packages, such as {skipped[0]}")
+    if skipped := [part["skip_reason"] for part in parts if "skip_reason" in part]:
+        raise NotChecked(f"the database said nothing of {len(skipped)} of {len(parts)} packages ({skipped[0]})")
 
 
 def run_rules(case, folder):

@@ -92,13 +92,16 @@ class Server:
 
 
 class Soak:
-    """One long schedule: the server, the toy project with its remotes, the serving process, and what is expected of them."""
+    """One long schedule: the server, the toy project with its remotes, the serving process, and what is expected of them.
 
-    def __init__(self, folder, case):
+    server: one that answers already and is left as it is, where no fault is about it; by default one of its own.
+    """
+
+    def __init__(self, folder, case, server=None):
         self.folder = folder
         self.case = case
         self.dice = random.Random(case["seed"])
-        self.server = Server(folder / "server")
+        self.server = server or Server(folder / "server")
         self.runs = Runs(self.server.url)
         self.project = make_project(folder, ran=True, api_url=self.server.url)
         self.served = None
@@ -247,8 +250,9 @@ class Soak:
             found.append(("differs", f"the working tree: {status}"))
         if len(trees := self.project.git("worktree", "list").splitlines()) != 1:
             found.append(("leftover", f"worktrees: {trees}"))
-        left = [str(path) for path in (self.folder / "tmp").iterdir()]
-        left += [str(path) for path in (self.project.root / ".scratch").glob("*")]
+        # Prefect's runner keeps its folder, and training what `gan live` shows
+        left = [str(path) for path in (self.folder / "tmp").iterdir() if path.name != "runner_storage"]
+        left += [str(path) for path in (self.project.root / ".scratch").glob("*") if path.name != "live"]
         if left:
             found.append(("leftover", f"{left[:10]}"))
         return found + self._growth()
@@ -302,21 +306,23 @@ class Soak:
             time.sleep(0.5)
 
 
-def run(case, folder):
-    """A schedule until `runs` runs have ended, with a change of parameters and a fault every few runs."""
-    soak = Soak(folder, case)
+def run(case, folder, server=None):
+    """A schedule until `runs` runs have ended, with a change of parameters and a fault every few runs. server: as in Soak."""
+    soak = Soak(folder, case, server)
     try:
         soak.prepare()
         soak.wait_for_runs(1)
         while soak.ended() < case["runs"] or not soak.expected:
-            if len(soak.expected) % len(FAULTS) == 0:
-                order = soak.dice.sample(FAULTS, len(FAULTS))
-            fault = order[len(soak.expected) % len(FAULTS)]
+            faults = case.get("faults", FAULTS)
+            if len(soak.expected) % len(faults) == 0:
+                order = soak.dice.sample(faults, len(faults))
+            fault = order[len(soak.expected) % len(faults)]
             soak.change()
             soak.break_something(fault)
             soak.converge(fault)
             soak.wait_for_runs(case["quiet_runs"])
             soak.measure()
+            print(f"{len(soak.expected)} changes, last {fault!r}; memory {soak.memory[-1]}, files {soak.files[-1]}", flush=True)
         found = soak.wrong()
         summary = f"{soak.ended()} runs, {dict(soak.injected)}, memory {soak.memory}, files {soak.files}"
         if found:

@@ -153,10 +153,11 @@ def main():
             kind.warm_up()
             warm.add(request["kind"])
             print(json.dumps("warm"), file=answers, flush=True)
-        warnings.simplefilter("error")  # a warning in a user's terminal says that something was not thought of
         reset_peak()
         start = time.monotonic()
-        outcome, message = run_case(kind, request["case"], Path(request["folder"]), watch)
+        with warnings.catch_warnings():  # the next kind's warming up may warn: Keras does where it saves the models to start from
+            warnings.simplefilter("error")  # a warning in a user's terminal says that something was not thought of
+            outcome, message = run_case(kind, request["case"], Path(request["folder"]), watch)
         seconds = time.monotonic() - start
         if threading.active_count() > 40:  # servers of cases that were given up: the frame starts a fresh worker
             message += "\n(many threads)"

@@ -386,6 +386,9 @@ def run_scratch(case, folder):
 
 
 def _warm_up_keras():
+    from gan.runtime import start_tensorflow
+
+    start_tensorflow(1)
     import gan.pages.explorer  # noqa: F401
 
     _bomb()

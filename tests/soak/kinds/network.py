@@ -513,8 +513,8 @@ def _warm_up():
 
 
 KINDS = {
-    "mirrors": Kind(mirror, run_mirror, _warm_up, spawns=True, limit_bytes=300_000_000, share=3),
-    "indexes": Kind(index, run_index, _warm_up, spawns=True, limit_bytes=300_000_000, share=3),
+    "mirrors": Kind(mirror, run_mirror, _warm_up, group="network", spawns=True, limit_bytes=300_000_000, share=3),
+    "indexes": Kind(index, run_index, _warm_up, group="network", spawns=True, limit_bytes=300_000_000, share=3),
     "registries": Kind(
         registry, run_registry, _warm_up, group="npm", spawns=True, limit_bytes=750_000_000, share=0.3, smallest=False
     ),

@@ -1,0 +1,61 @@
+"""Damage in DVC's cache. DVC never reads a file there again to see whether it is right, so a flipped bit would travel on."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from gan.errors import UserError
+
+
+def cache_folder(session, root):
+    """The folder of DVC's cache, from the DvcSession `session` in the repository `root`."""
+    code, lines = session.dvc("cache", "dir")
+    if code != 0 or not lines:
+        raise UserError(f"DVC does not say where its cache is: {' '.join(lines) or 'no output'}")
+    return Path(root, ".dvc", lines[-1])
+
+
+def damaged_outputs(root, cache, stages=None):
+    """Output of a stage -> the files in the cache that are not what their names say, for outputs that have such.
+
+    root: of the repository, whose dvc.lock tells the outputs. stages: names; by default all. Every file is read.
+    """
+    lock = YAML(typ="safe").load(Path(root, "dvc.lock")) or {}
+    found = {}
+    for name, stage in lock.get("stages", {}).items():
+        for out in stage.get("outs", []) if stages is None or name in stages else []:
+            if out.get("hash", "md5") == "md5" and "md5" in out and (bad := _damaged(Path(cache), out["md5"])):
+                found[out["path"]] = bad
+    return found
+
+
+def remove_damaged(root, damaged):
+    """Remove what `damaged_outputs` found, and the outputs that were taken from it: both are nobody's data."""
+    for out, files in damaged.items():
+        for file in files:
+            file.unlink(missing_ok=True)
+        path = Path(root, out)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _damaged(cache, name):
+    """The damaged files of an object of the cache and of those that it lists; one that is not there is not damaged."""
+    file = cache / "files" / "md5" / name[:2] / name[2:]
+    if not file.is_file():
+        return []
+    if _md5(file) != name.removesuffix(".dir"):
+        return [file]
+    if not name.endswith(".dir"):
+        return []
+    return sorted({bad for item in json.loads(file.read_bytes()) for bad in _damaged(cache, item["md5"])})
+
+
+def _md5(file):
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

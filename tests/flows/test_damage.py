@@ -1,0 +1,131 @@
+"""What DVC and git do not look at: damaged files in the cache, what killed processes leave behind, a request without an end."""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from flows.dvc.session import DvcSession
+from flows.git import Repository
+from flows.lock import forget_ended_processes
+from flows.worktree import worktree
+from gan.errors import UserError
+from tests.helpers.toy_project import make_project
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(content)
+    path.chmod(0o444)  # DVC takes what nobody can write for whole
+
+
+def cached(project, text):
+    """The file of DVC's cache that holds `text`."""
+    files = [path for path in (project.root / ".dvc/cache/files").rglob("*") if path.is_file()]
+    (found,) = [path for path in files if path.read_bytes() == text.encode()]
+    return found
+
+
+@pytest.mark.slow(seconds=15)
+def test_a_damaged_file_of_the_cache_is_found_and_made_again(tmp_path):
+    project = make_project(tmp_path, ran=True)
+    project.environment["PREFECT_HOME"] = str(tmp_path / "home")
+    weights = project.root / "data/model/weights.txt"
+    right = weights.read_text()
+    victim = cached(project, right)
+    flip_a_bit(victim)
+    found = project.gan("verify", check=False)
+    assert found.returncode == 1
+    assert found.stderr.splitlines()[0] == f"data/model: damaged in DVC's cache: {victim}"
+    assert "`gan verify --remove`" in found.stderr
+
+    for path in (weights, project.root / "data/model/history.csv"):
+        path.unlink()
+    done = project.pipeline()
+    assert "held a damaged copy of data/model: removed, train comes anew" in done.stdout + done.stderr
+    assert "train Ran" in done.stdout
+    assert weights.read_text() == right == victim.read_text()
+    assert project.gan("verify").stderr == ""
+
+    flip_a_bit(victim)
+    assert project.gan("verify", "--remove").returncode == 0
+    assert not victim.exists() and not weights.exists()
+    project.run("dvc", "repro", "--quiet")
+    assert weights.read_text() == right == victim.read_text()
+
+
+@pytest.mark.parametrize("after_seconds", [0, 1.5])
+def test_a_signal_to_the_dvc_process_alone_ends_the_request_that_waits_for_it(tmp_path, after_seconds):
+    with DvcSession(tmp_path, grace_seconds=1) as session:
+        time.sleep(after_seconds)
+        session._process.send_signal(signal.SIGINT)
+        with pytest.raises(UserError, match="the DVC process ended unexpectedly"):
+            session.describe()
+
+
+def test_what_git_left_of_a_worktree_when_it_was_killed_is_no_hindrance(tmp_path):
+    def git(*arguments):
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init", "--quiet")
+    git("-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "--quiet", "--allow-empty", "-m", "Start")
+    for name in ("same", "other"):
+        git("worktree", "add", "--quiet", "--detach", f".dvc/tmp/runs/{name}")
+        (tmp_path / f".git/worktrees/{name}/locked").write_text("initializing")
+        shutil.rmtree(tmp_path / f".dvc/tmp/runs/{name}")
+    with worktree(Repository(tmp_path), "HEAD", "same") as tree:
+        assert (tree.root / ".git").is_file()
+    assert not list((tmp_path / ".git").glob("worktrees/*"))
+
+
+@pytest.fixture
+def locks(tmp_path):
+    """A repository's stand-in, whose file of locks is `file`."""
+    folder = tmp_path / ".dvc/tmp"
+    folder.mkdir(parents=True)
+    return SimpleNamespace(root=tmp_path, file=folder / "rwlock", guard=folder / "rwlock.lock")
+
+
+def entry(pid, command="dvc repro"):
+    return {"pid": pid, "cmd": command}
+
+
+def test_what_ended_processes_left_among_dvcs_locks_goes_and_the_rest_stays(locks):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    mine = entry(os.getpid(), f"dvc {sys.orig_argv[-1]}")
+    before = {
+        "write": {"a": entry(ended.pid), "b": mine, "c": entry(os.getpid(), "dvc repro of another time")},
+        "read": {"d": [entry(ended.pid)], "e": [entry(ended.pid), mine]},
+    }
+    locks.file.write_text(json.dumps(before))
+    forget_ended_processes(locks)
+    assert json.loads(locks.file.read_text()) == {"write": {"b": mine}, "read": {"e": [mine]}}
+
+
+@pytest.mark.parametrize(
+    "content", ["", '{"write": {"a": {"pi', "[1]", '{"write": [1]}', '{"write": {"a": {"pid": "x", "cmd": 1}}}']
+)
+def test_half_a_file_of_locks_goes(locks, content):
+    locks.file.write_text(content)
+    forget_ended_processes(locks)
+    assert not locks.file.exists()
+
+
+def test_a_file_of_locks_that_a_dvc_writes_now_is_left_alone(locks):
+    locks.file.write_text("")
+    with open(locks.guard, "w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        forget_ended_processes(locks)
+    assert locks.file.exists()
+    locks.file.unlink()
+    forget_ended_processes(locks)
