@@ -102,7 +102,7 @@ def entry(pid, command="dvc repro"):
 def test_what_ended_processes_left_among_dvcs_locks_goes_and_the_rest_stays(locks):
     ended = subprocess.Popen(["true"])
     ended.wait()
-    mine = entry(os.getpid(), f"dvc {sys.orig_argv[-1]}")
+    mine = entry(os.getpid(), f"dvc {sys.orig_argv[0]}")
     before = {
         "write": {"a": entry(ended.pid), "b": mine, "c": entry(os.getpid(), "dvc repro of another time")},
         "read": {"d": [entry(ended.pid)], "e": [entry(ended.pid), mine]},
