@@ -23,7 +23,7 @@ def test_a_fresh_worker_restores_what_another_has_made():
 
         a.start()
         runs = [made.request("train.seed=1"), made.request("train.seed=2")]
-        states = made.wait_for_end(runs, 120)
+        states = made.wait_for_end(runs, 300)
         assert [state["name"] for state in states] == ["Completed"] * 2
         a.stop()
         assert not a.processes()
@@ -31,7 +31,7 @@ def test_a_fresh_worker_restores_what_another_has_made():
         # a fresh clone with an empty cache, and not the newest version
         b.start()
         older = made.request("train.seed=1")
-        [state] = made.wait_for_end([older], 60)
+        [state] = made.wait_for_end([older], 180)
         assert "Ran" not in state["message"] and state["message"].count("Restored") >= 4, state
         assert "the same as run/" in made.log(older)
 
