@@ -141,9 +141,12 @@ class Server:
         self._url, self._auth = _address()
 
     def post(self, path, body):
-        """The answer, or None where there is no such thing."""
-        answer = httpx.post(f"{self._url}/{path}", json=body, auth=self._auth, timeout=30)
-        return None if answer.status_code == httpx.codes.NOT_FOUND else answer.raise_for_status().json()
+        """The answer, or None where there is no such thing. Raises UserError where the server cannot be asked."""
+        try:
+            answer = httpx.post(f"{self._url}/{path}", json=body, auth=self._auth, timeout=30)
+            return None if answer.status_code == httpx.codes.NOT_FOUND else answer.raise_for_status().json()
+        except httpx.HTTPError as error:
+            raise UserError(f"the Prefect server at {self._url} does not answer ({error}); try again") from None
 
     def filter(self, kind, **where):
         return self.post(f"{kind}/filter", {**where, "limit": 200})

@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 
+import httpx
+
 from flows.operations.child import run_to_end
 from flows.operations.deployment import HEARTBEAT_SECONDS
 from gan.errors import UserError
@@ -19,7 +21,10 @@ def run_worker(repository, *, pool, queues, name, stop_seconds):
     stop_seconds: what it gets to end in order, with its run.
     """
     _require_queues(pool, queues)
-    own = asyncio.run(_plan_maintenance(repository, pool, name))
+    try:
+        own = asyncio.run(_plan_maintenance(repository, pool, name))
+    except httpx.HTTPError as error:
+        raise UserError(f"the Prefect server went out of reach ({error}); start again") from None
     wanted = {
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

@@ -54,7 +54,9 @@ def _play(made, sets, say, *, resumes):
     other = b if owner is a else a
     owner.lose_power()
     say(f"{owner.host.name} has lost power in training; {other.host.name} waits for what it was making")
+    starts = owner.log().count("started!")
     owner.start()
+    wait_for(lambda: owner.log().count("started!") > starts, 180, "the worker that is back")
     runs += [made.request(*sets[number % 3]) for number in range(_RUNS - len(runs) - 4)]
     if resumes:
         wait_for(lambda: any("going on from step" in made.log(run) for run in runs[3:]), 900, "the resumed run")
@@ -76,6 +78,8 @@ def _play(made, sets, say, *, resumes):
         if state["name"] not in ("Completed", "Cached"):
             say(f"  {state['name']}: {state['message']}")
 
+    dead = made.state(taken[0])  # the automation alone can know of it, or the next run on the same clone
+    assert dead["type"] == "CRASHED", dead
     for worker in (a, b):
         worker.stop()
         assert not worker.processes(), worker.processes()
