@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -102,14 +101,17 @@ def entry(pid, command="dvc repro"):
 def test_what_ended_processes_left_among_dvcs_locks_goes_and_the_rest_stays(locks):
     ended = subprocess.Popen(["true"])
     ended.wait()
-    mine = entry(os.getpid(), f"dvc {sys.orig_argv[0]}")
-    before = {
-        "write": {"a": entry(ended.pid), "b": mine, "c": entry(os.getpid(), "dvc repro of another time")},
-        "read": {"d": [entry(ended.pid)], "e": [entry(ended.pid), mine]},
-    }
-    locks.file.write_text(json.dumps(before))
-    forget_ended_processes(locks)
-    assert json.loads(locks.file.read_text()) == {"write": {"b": mine}, "read": {"e": [mine]}}
+    lives = subprocess.Popen([sys.executable, "-c", "input()", "repro"], stdin=subprocess.PIPE)
+    try:
+        before = {
+            "write": {"a": entry(ended.pid), "b": entry(lives.pid), "c": entry(lives.pid, "dvc checkout")},
+            "read": {"d": [entry(ended.pid)], "e": [entry(ended.pid), entry(lives.pid)]},
+        }
+        locks.file.write_text(json.dumps(before))
+        forget_ended_processes(locks)
+        assert json.loads(locks.file.read_text()) == {"write": {"b": entry(lives.pid)}, "read": {"e": [entry(lives.pid)]}}
+    finally:
+        lives.communicate(b"\n")
 
 
 @pytest.mark.parametrize(

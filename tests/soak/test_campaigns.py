@@ -39,12 +39,12 @@ def run(campaign, kinds, count, tmp_path, seed=1):
 
 
 def test_bad_inputs(tmp_path):
-    run("inputs", [kind for kind in frame.kinds_of("inputs") if kind not in SLOW], 200, tmp_path)
+    run("inputs", [kind for kind in frame.kinds_of("inputs") if kind not in SLOW], 120, tmp_path)
 
 
 @pytest.mark.slow(seconds=25)
 def test_bad_inputs_that_take_longer(tmp_path):
-    run("inputs", [kind for kind in frame.kinds_of("inputs") if kind in SLOW], 40, tmp_path)
+    run("inputs", [kind for kind in frame.kinds_of("inputs") if kind in SLOW], 20, tmp_path)
 
 
 def test_what_the_project_is_made_of(tmp_path):
