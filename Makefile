@@ -16,7 +16,7 @@ FITTING = $(or $(shell for python in $(PYTHONS); do "$$python" -c '$(FITS)' 2>/d
   $(error $(REFUSAL)))
 
 .DEFAULT_GOAL := help
-.PHONY: soak audit sbom many-machines help repro restore flow schedule server worker live screenshots versions test test-quick env env-test check lint lock bench clean
+.PHONY: soak audit sbom many-machines help repro restore flow schedule server worker live screenshots versions test test-quick test-long env env-test check lint lock bench clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,8 +45,11 @@ live: env $(VENV)-live/.installed ## watch training in TensorBoard at http://127
 versions: env ## list the recorded runs with their metrics
 	@$(BIN)/gan versions list
 
-test: env-test ## all tests (about ten minutes on two cores)
+test: env-test ## all tests but the longest (about twelve minutes on two cores)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-long: env-test ## the tests that take minutes each: a study on two workers
+	@$(BIN)/python -m pytest -m long
 
 test-quick: env-test ## the tests that take seconds (under two minutes)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"

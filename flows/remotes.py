@@ -7,9 +7,11 @@ import time
 from flows import gate, versions
 from flows.dvc.session import DvcSession
 from flows.git import GitError
+from flows.studies.spreads import seed_spread
 from flows.versions import UNPUSHED
 from flows.worktree import environment, worktree
 from gan.errors import UserError
+from gan.params import PARAMS, decode
 
 _ATTEMPTS = 5  # to push tags that other machines may be pushing as well
 _PAUSE_SECONDS = 2.0
@@ -128,7 +130,14 @@ def _give_way(repository, tag, settings):
     if taken:
         commit, own = repository.commit_id(tag), settings.gate
         content, lock = (repository.read_at(commit, path) for path in (own.metrics_file, gate.LOCK))
-        verdict, last = gate.verdict_against_last(repository, own, content, lock=lock)
+        verdict, last = gate.verdict_against_last(
+            repository,
+            own,
+            content,
+            lock=lock,
+            params=decode(repository.read_at(commit, PARAMS), PARAMS),
+            seed_spread=lambda text: seed_spread(repository.root, text, own),
+        )
         if verdict.accepted:
             versions.accept(repository, commit, gate.next_tag(own.artifact, last), verdict=verdict, tag=tag)
 

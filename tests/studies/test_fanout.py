@@ -56,6 +56,7 @@ def runs():
     found.delete_deployments()
 
 
+@pytest.mark.long
 @pytest.mark.slow(seconds=120)
 @pytest.mark.timeout(600)
 def test_a_study_on_two_workers_loses_no_cell_when_one_is_killed_and_stops_them_all_when_it_is_cancelled(tmp_path, runs):
