@@ -44,7 +44,7 @@ def _play(made, sets, say, *, resumes):
     runs = [first, second, made.request(*sets[0])]
     [state] = made.wait_for_end(runs[2:], 300)
     assert state["name"] == "Completed" and "Ran" not in state["message"], state
-    assert "the same as" in made.log(runs[2]), made.log(runs[2])
+    wait_for(lambda: "the same as" in made.log(runs[2]), 30, "the last lines of the log")
     say(f"b, whose cache was empty, has restored the older one: {state['message']}")
 
     a.start()

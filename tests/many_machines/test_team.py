@@ -6,6 +6,7 @@ real stages: machines that lose power, storage that is cut off, a server that is
 
 import pytest
 
+from tests.helpers.toy_project import wait_for
 from tests.many_machines.__main__ import check_versions
 from tests.many_machines.hosts import team, toy, why_not
 
@@ -33,7 +34,7 @@ def test_a_fresh_worker_restores_what_another_has_made():
         older = made.request("train.seed=1")
         [state] = made.wait_for_end([older], 180)
         assert "Ran" not in state["message"] and state["message"].count("Restored") >= 4, state
-        assert "the same as run/" in made.log(older)
+        wait_for(lambda: "the same as run/" in made.log(older), 30, "the last lines of the log")  # they follow the state
 
         b.stop()
         assert not b.processes() and made.slots_held() == 0 and not made.claims()
