@@ -6,6 +6,7 @@ and `numpy.savez` write neither.
 """
 
 import contextlib
+import io
 import math
 import os
 import zipfile
@@ -13,9 +14,22 @@ import zipfile
 import numpy as np
 
 from gan.errors import DataError
+from gan.files import replacing
 from gan.images import CLASSES, IMAGE_SHAPE, to_uint8
 
 _BLOCK_IMAGES = 2000
+
+
+def save_archive(path, **arrays):
+    """Write the named arrays to the .npz file at `path`, whole or not at all; equal arrays give equal bytes.
+
+    `numpy.savez` asks for zip64 headers, which Python 3.11.4 and later write in another way than those before.
+    """
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, array in arrays.items():
+            content = io.BytesIO()
+            np.lib.format.write_array(content, np.asarray(array), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0)), content.getvalue())
 
 
 def load_images(path, *, mmap=False):

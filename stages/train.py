@@ -107,7 +107,8 @@ def write_outputs(engine, run):
     """Write everything that the stage declares, each file whole or not at all."""
     import numpy as np
 
-    from gan.files import replacing, replacing_folder, write_csv, write_json
+    from gan.arrays import save_archive
+    from gan.files import replacing_folder, write_csv, write_json
     from gan.keras_files import save_model
     from gan.training.engine import HISTORY_COLUMNS
     from gan.training.loop import summary
@@ -125,8 +126,8 @@ def write_outputs(engine, run):
     write_csv(
         OUT / "history.csv", [{"step": step} | dict(zip(HISTORY_COLUMNS, row, strict=True)) for step, row in enumerate(history)]
     )
-    with replacing(OUT / "snapshots.npz") as temporary:
-        np.savez(temporary, steps=np.array(list(run.snapshots)), images=np.stack(list(run.snapshots.values())))
+    snapshots = np.stack(list(run.snapshots.values()))
+    save_archive(OUT / "snapshots.npz", steps=np.array(list(run.snapshots)), images=snapshots)
     write_json(OUT / "metrics.json", summary(history, log_every_steps=engine.params.log_every_steps))
     speed = round(engine.params.steps / run.seconds, 1)
     write_json(TIMINGS, {"train_seconds": round(run.seconds, 1), "steps_per_second": speed})

@@ -4,9 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from gan.arrays import load_archive
+from gan.arrays import load_archive, save_archive
 from gan.errors import DataError
-from gan.files import replacing
 from gan.images import CLASSES
 from gan.judge.frechet import mean_and_covariance
 from gan.judge.kernel import GroupedKernel
@@ -32,8 +31,7 @@ class Reference:
 
     def save(self, path):
         """Write the reference to the .npz file at `path`, whole or not at all; equal references give equal bytes."""
-        with replacing(path) as temporary:
-            np.savez(temporary, **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
+        save_archive(path, **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
 
     @classmethod
     def load(cls, path):
