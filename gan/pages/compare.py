@@ -1,8 +1,6 @@
 """The page that shows two runs side by side: one file, with nothing to load."""
 
-from pathlib import Path
-
-import jinja2
+from gan.pages.templates import fill
 
 TEMPLATE = "compare.html.j2"
 
@@ -14,11 +12,4 @@ def render(**values):
     parameters: of `change.parameter_changes`. pictures: None, or a dict of `data:` URIs old, new and difference (or None), and
     the text `why_not`. curves: SVG elements.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(TEMPLATE).render(values)
+    return fill(TEMPLATE, values)

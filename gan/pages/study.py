@@ -1,8 +1,6 @@
 """The page of a study: one file, with nothing to load."""
 
-from pathlib import Path
-
-import jinja2
+from gan.pages.templates import fill
 
 TEMPLATE = "study.html.j2"
 
@@ -15,11 +13,4 @@ def render(**values):
     interval and p_value. notes, missing: texts. samples: dicts with variant and uri, a `data:` URI. variants: dicts with name,
     set and overrides.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(TEMPLATE).render(values)
+    return fill(TEMPLATE, values)
