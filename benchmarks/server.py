@@ -14,16 +14,14 @@ START_SECONDS = 120
 
 
 @contextlib.contextmanager
-def prefect_server(home, **variables):
-    """A Prefect server on a free port, with its database and its log in the folder `home`; yields (API address, process).
+def prefect_server(home, port=None, **variables):
+    """A Prefect server with its database and its log in the folder `home`; yields (API address, process).
 
-    variables: its further environment. Raises TimeoutError if it does not answer in time. It and all its processes end with the
+    port: by default a free one. variables: its further environment. Raises TimeoutError if it does not answer in time. It and all its processes end with the
     block.
     """
     log = Path(home) / "server.log"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = port or free_port()
     url = f"http://127.0.0.1:{port}/api"
     with open(log, "w") as output:
         server = subprocess.Popen(
@@ -60,6 +58,13 @@ def prefect_environment(home):
     environment = {**os.environ, "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
     environment.pop("PREFECT_API_URL", None)
     return environment
+
+
+def free_port():
+    """The number of a port of this machine on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def _answers(url):

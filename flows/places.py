@@ -13,7 +13,7 @@ from flows.dvc.session import DvcSession
 from flows.git import Repository
 from flows.lock import RunLock, when_free
 from flows.parent import end_to_tell, started_by_prefect
-from flows.remotes import fetch_versions, remember_versions
+from flows.remotes import fetch_versions, remember_results
 from flows.request import Parameters
 from flows.worktree import environment, worktree
 from gan.files import write_bytes
@@ -67,7 +67,7 @@ def _go_on(repository, request, tree, session, settings, deadline):
     """Start from the newest version, and know of all; the Description of the work."""
     newest = versions.start_from_newest(repository, tree, request.base)
     get_run_logger().info("at commit %s%s", request.base[:12], f", going on from {newest}" if newest else "")
-    remember_versions(repository, session)
+    remember_results(repository, session)
     session.dvc("checkout", "--allow-missing", "--quiet")
     return when_free(session.describe, policy=settings.overlap, deadline=deadline)
 
@@ -85,7 +85,7 @@ def in_working_tree(repository, request, parameters, lock, deadline, prepared):
             get_run_logger().info("%s now says %s", PARAMS, ", ".join(request.overrides))
         described = when_free(session.describe, policy=settings.overlap, deadline=deadline)
         if described.changed:
-            remember_versions(repository, session)
+            remember_results(repository, session)
         yield Place(repository, base, session, described)
 
 

@@ -1,4 +1,4 @@
-"""Versions on the remotes: pushed with the data before the tags; what could not be pushed, a later run pushes."""
+"""Versions and records of cells on the remotes: pushed after their data; a version that could not be, a later run pushes."""
 
 import contextlib
 import random
@@ -7,6 +7,7 @@ import time
 from flows import gate, versions
 from flows.dvc.session import DvcSession
 from flows.git import GitError
+from flows.studies import records
 from flows.studies.spreads import seed_spread
 from flows.versions import UNPUSHED
 from flows.worktree import environment, worktree
@@ -37,10 +38,30 @@ def fetch_base(repository, base, log):
             log(f"cannot fetch {base}: {error}")
 
 
-def remember_versions(repository, session):
-    """Let DVC know what all versions were made of, so that what any machine has made is restored."""
-    commits = [version.commit for version in reversed(versions.every(repository))]
+def remember_results(repository, session):
+    """Let DVC know what all versions and cells of studies were made of, so that what any machine has made is restored."""
+    cells = [record.commit for record in records.every(repository).values()]
+    commits = [*cells, *(version.commit for version in reversed(versions.every(repository)))]
     session.remember(commits, repository.root / ".dvc" / "tmp" / "versions.json")
+
+
+def fetch_records(repository, git_remote):
+    """Learn of the cells that others recorded; raises GitError where the remote stays out of reach."""
+    if repository.has_remote(git_remote):
+        _in_time(lambda: repository.over_network("fetch", "--quiet", "--no-tags", git_remote, "+refs/exps/*:refs/exps/*"))
+
+
+def has_record(repository, git_remote, record):
+    """Whether others can learn of the Record of a cell; raises GitError where the remote stays out of reach."""
+    if not repository.has_remote(git_remote):
+        return True
+    return record.commit in _in_time(lambda: repository.over_network("ls-remote", git_remote, record.ref))
+
+
+def push_record(repository, git_remote, record):
+    """Let others learn of the Record of a cell, whose data they have; raises GitError where the remote stays out of reach."""
+    if repository.has_remote(git_remote):
+        _in_time(lambda: repository.over_network("push", "--quiet", "--force", git_remote, f"{record.ref}:{record.ref}"))
 
 
 def push_versions(repository, settings, log, deadline=None):
@@ -57,6 +78,18 @@ def push_versions(repository, settings, log, deadline=None):
         except UserError as error:
             errors.append(f"{tag} is not pushed, the next run tries again: {error}")
     return errors
+
+
+def _in_time(action):
+    """What `action()` returns, tried again for a while where it raises GitError."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            return action()
+        except GitError:
+            if attempt == _ATTEMPTS - 1:
+                raise
+        time.sleep(2**attempt)
+    raise AssertionError
 
 
 def _fetch(repository, git_remote):
@@ -76,7 +109,7 @@ def _push(repository, tag, settings, log, deadline):
         session.share(repository)
         remote = session.describe().remote
         if remote:
-            session.push(deadline)
+            session.push(deadline=deadline)
     if not repository.has_remote(settings.git_remote):
         if remote:
             log(f"pushed {tag}")

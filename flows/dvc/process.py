@@ -54,9 +54,11 @@ def main():
 
 def _serve(pending, busy, finished, early):
     import dvc.repo
+    import dvc.stage.run
     from dvc.cli import main as dvc_main
     from dvc.stage.cache import StageCache
 
+    dvc.stage.run.cmd_run = _saved_after(dvc.stage.run.cmd_run)
     # `dvc repro --pull` would fetch the whole run cache of the remote for each stage; versions bring what is needed of it
     StageCache.pull = lambda *_: []
     if early:  # what the first request needs is loaded while the flow still loads Prefect; this takes none of DVC's locks
@@ -68,11 +70,25 @@ def _serve(pending, busy, finished, early):
             answer = _answer(request, dvc_main, dvc.repo.Repo)
         except Exception as error:  # it crosses a process boundary, so it is handed over as text
             answer = {"error": f"{type(error).__name__}: {error}"}
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.stdout.flush()
         sys.stderr.flush()
         busy.clear()
         finished.put(json.dumps(answer).encode() + b"\n")
         os.write(1, _END)
+
+
+def _saved_after(cmd_run):
+    """DVC's function that runs a stage's command, after which no SIGINT cuts the saving of what the stage has made.
+
+    It would have to run again from its beginning: a training that has ended keeps no checkpoint.
+    """
+
+    def run(*arguments, **named):
+        cmd_run(*arguments, **named)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the request is answered
+
+    return run
 
 
 def _forward(output, destination, answers, finished):
@@ -163,7 +179,7 @@ def _answer(request, dvc_main, repo_class):
             return {"url": _sharing().try_remote(repo)}
     if "push" in request:
         with repo_class() as repo:
-            return {"code": _sharing().push(repo, dvc_main)}
+            return {"code": _sharing().push(repo, dvc_main, request["push"])}
     if "in_run_cache" in request:
         return {"found": _in_run_cache(request["in_run_cache"], repo_class)}
     return _describe(repo_class)

@@ -81,9 +81,12 @@ class DvcSession:
         _require_success(answer)
         return answer["news"]
 
-    def push(self, deadline=None):
-        """Send what the lock names to the remote, and see that it is there in full. Raises UserError, and TimeUp."""
-        answer, lines = self._ask({"push": True}, None, deadline)
+    def push(self, stages=(), *, deadline=None):
+        """Send what the lock names to the remote, and see that it is there in full. Raises UserError, and TimeUp.
+
+        stages: names; what the lock names of these alone, or of all where there is none.
+        """
+        answer, lines = self._ask({"push": list(stages)}, None, deadline)
         if "error" in answer:
             raise UserError(f"dvc push: {_one_line(answer['error'])}")
         if answer["code"] != 0:

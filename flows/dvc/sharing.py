@@ -31,15 +31,16 @@ def remember(repo, commits, note_file):
     return news
 
 
-def push(repo, dvc_main):
+def push(repo, dvc_main, stages):
     """`dvc push`, and then what it leaves out: see that each object is on the remote in full. Returns the exit code.
 
     A transfer that was cut leaves a part of an object under the object's name, and DVC takes it for the whole ever after.
+    stages: names; of these alone, or of all where there is none.
     """
     remote = repo.cloud.get_remote_odb(None, "push")
-    objects = {remote.oid_to_path(oid): repo.cache.local.oid_to_path(oid) for oid in _objects(repo)}
+    objects = {remote.oid_to_path(oid): repo.cache.local.oid_to_path(oid) for oid in _objects(repo, stages)}
     _send_again(remote.fs, objects, missing=False)  # DVC itself stops at a list of files that was cut
-    if code := dvc_main(["push"]):
+    if code := dvc_main(["push", *stages]):
         return code
     _send_again(remote.fs, objects, missing=True)
     if left := _not_whole(remote.fs, objects, missing=True):
@@ -133,12 +134,15 @@ def _keep_output(repo, files, out):
     return str(path)
 
 
-def _objects(repo):
-    """The ids of all objects that the lock in the working tree names and that are in the cache, those in folders included."""
+def _objects(repo, stages):
+    """The ids of all objects that the lock in the working tree names and that are in the cache, those in folders included.
+
+    stages: names; of these alone, or of all where there is none.
+    """
     from dvc_data.hashfile.tree import Tree
 
     found = set()
-    for identities in repo.used_objs(push=True).values():
+    for identities in repo.used_objs(stages or None, push=True).values():
         for identity in identities:
             if not os.path.exists(repo.cache.local.oid_to_path(identity.value)):
                 continue

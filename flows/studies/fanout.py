@@ -1,43 +1,35 @@
 """A study's cells as runs of a deployment, on whatever workers its work pool has.
 
 The coordinator is a flow of its own. It asks for a run of each cell, waits for them, and learns of their records through the git
-remote. A cell's run has an idempotency key of the commit and all that the cell depends on. So a coordinator that is started again
-finds the runs that an earlier one asked for, and no cell is asked for twice.
+remote. Nothing is lost with it, with a worker or with the server: whoever comes next goes on from the records and the runs.
 """
 
 import contextlib
-import datetime
-import itertools
-import math
+import fcntl
+import json
 import time
 from collections import Counter
 from pathlib import Path
 
-import httpx
-from prefect import flow, get_client, get_run_logger, runtime
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.deployments import run_deployment
-from prefect.exceptions import ObjectNotFound
+from prefect import flow, get_run_logger, runtime
 from prefect.settings import PREFECT_API_URL
-from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed
+from prefect.states import Cancelled, Completed, Failed
 
 from flows.deadline import TimeUp
 from flows.dvc.reproduce import StageFailed
 from flows.git import GitError, Repository
-from flows.parent import end_to_tell, end_with_parent, started_by_prefect
-from flows.signals import signals_held
+from flows.parent import end_to_tell, end_with_parent, started_by_prefect, tell_of_kill
+from flows.remotes import fetch_records, fetch_versions, has_record, push_record
 from flows.stage_task import STOPPED
-from flows.studies import records
+from flows.studies import cell_runs, records
 from flows.studies.carry_out import carry_out
 from flows.studies.cells import study_of_text
 from flows.studies.local import Outcome, run_one
 from gan.errors import UserError
 
 DEPLOYMENT = "study-cell/cells"
-ATTEMPTS = 3  # of a cell whose run crashed or was cancelled by somebody else
-_POLL_SECONDS = 2
-_SILENCE_SECONDS = 300  # of the server, after which the coordinator gives up
-_PENDING_SECONDS = 300  # from a worker's taking a run to the start of the run's process
+ATTEMPTS = 5  # of a cell whose run crashed or was cancelled by somebody else
+_LOOK_SECONDS = 30  # between two looks for records of runs that do not end
 
 
 @flow(name="study-cell", persist_result=False)
@@ -59,10 +51,14 @@ def study_cell(name: str, definition: str, base: str, variant: str, seed: int):
         repository = Repository.around(Path.cwd())
         _require_commit(repository, base)
         study = study_of_text(repository, name, definition, base)
+        remote = study.settings.git_remote
+        fetch_records(repository, remote)
         cell = next(cell for cell in study.cells(variant, study.params.seeds.most) if cell.seed == seed)
-        record = records.every(repository).get(cell.key) or run_one(study, cell, log=log.info, share=True, variables=variables)
-        if repository.has_remote(study.settings.git_remote):
-            repository.git("push", "--quiet", "--force", study.settings.git_remote, f"{record.ref}:{record.ref}")
+        record = records.every(repository).get(cell.key)
+        if record is None or not has_record(repository, remote, record):
+            fetch_versions(repository, remote, log.warning)
+            record = run_one(study, cell, log=log.info, share=True, variables=variables)
+            push_record(repository, remote, record)
         return Completed(message=f"recorded as {record.name}")
     except STOPPED:
         return Cancelled(message="stopped by a signal; what was trained is kept and the next run goes on from there")
@@ -80,7 +76,10 @@ def require_server():
 
 
 def coordinate(study, *, deployment, until_decided, tell):
-    """Carry the Study out on the workers of `deployment`; returns the final state. tell: as `carry_out` takes it."""
+    """Carry the Study out on the workers of `deployment`; returns the final state. tell: as `carry_out` takes it.
+
+    Raises UserError where another process here does so already.
+    """
     waiting = {}
 
     def run_each(cells):
@@ -88,11 +87,12 @@ def coordinate(study, *, deployment, until_decided, tell):
 
     @flow(name="study", flow_run_name=f"study {study.name}", persist_result=False)
     def coordinator(name: str, base: str):
+        note(runtime.flow_run.id)
         try:
-            _fetch(study)
+            fetch_records(study.repository, study.settings.git_remote)
             failures = carry_out(study, run_each, until_decided=until_decided, tell=tell)
         except (*STOPPED, _CancelledFromOutside):
-            _cancel(waiting.values())
+            cell_runs.cancel(waiting.values())
             return Cancelled(message=f"stopped; {len(waiting)} runs of cells were cancelled with it")
         except UserError as error:
             return Failed(message=str(error))
@@ -101,104 +101,86 @@ def coordinate(study, *, deployment, until_decided, tell):
             return Failed(message=f"{len(failures)} runs failed: {named}")
         return Completed(message=f"study {name} at {base[:12]}: all runs are recorded")
 
-    return coordinator(study.name, study.base, return_state=True)
+    with _only_one(study) as note:
+        return coordinator(study.name, study.base, return_state=True)
 
 
 class _CancelledFromOutside(Exception):
     """Somebody cancelled the coordinator's run in Prefect; no worker is there to tell its process."""
 
 
+@contextlib.contextmanager
+def _only_one(study):
+    """Be the study's only coordinator here in the block; yields a function that notes its flow run's id.
+
+    Prefect is told the end of one that was killed: its note is still there.
+    """
+    folder = study.repository.root / ".dvc" / "tmp"
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / f"study-{study.name}.json", "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another `gan study run {study.name} --workers` is at work here") from None
+
+        def note(flow_run):
+            file.truncate(0)
+            json.dump({"flow_run": flow_run and str(flow_run)}, file)
+            file.flush()
+
+        file.seek(0)
+        with contextlib.suppress(ValueError):
+            if killed := json.load(file)["flow_run"]:
+                tell_of_kill(killed)
+        yield note
+        note(None)
+
+
 def _run_each(study, cells, deployment, waiting):
     """Yield the Outcome of each of the Cells as it ends; `waiting`, Cell -> flow run's id, holds those that have not."""
-    own, started, tries = runtime.flow_run.id, time.monotonic(), Counter()
-    heard = started
+    own, started, looked, tries, recorded = runtime.flow_run.id, time.monotonic(), time.monotonic(), Counter(), set()
     for cell in cells:
-        waiting[cell] = _ask(study, cell, deployment)
+        waiting[cell] = cell_runs.ask(study, cell, deployment)
     while waiting:
-        time.sleep(_POLL_SECONDS)
-        try:
-            states = _states([own, *waiting.values()])
-        except httpx.HTTPError as error:  # the server restarts, perhaps; the cells go on meanwhile
-            if time.monotonic() - heard > _SILENCE_SECONDS:
-                raise UserError(f"the Prefect server is out of reach ({error}); the same command goes on from there") from None
-            continue
-        heard = time.monotonic()
-        if str(own) not in states or states[str(own)].is_cancelling() or states[str(own)].is_cancelled():
+        time.sleep(cell_runs.PAUSE_SECONDS)
+        if time.monotonic() - looked > _LOOK_SECONDS:
+            recorded, before = _recorded(study, waiting), recorded
+            for cell in recorded & before:  # a run that ends now has told so by the second look
+                cell_runs.end_well(waiting[cell])
+            looked = time.monotonic()
+        found = cell_runs.states([own, *waiting.values()])
+        if str(own) not in found or found[str(own)].is_cancelling() or found[str(own)].is_cancelled():
             raise _CancelledFromOutside
         for cell, run in list(waiting.items()):
-            state = states.get(str(run))
+            state = found.get(str(run))
             if state is not None and not state.is_final():
-                if not _lost(state, study.settings):
+                if not cell_runs.lost(state, study.settings):
                     continue
-                state = _give_up(run)
+                state = cell_runs.give_up(run)
             tries[cell] += 1
             if (state is None or state.is_crashed() or state.is_cancelled()) and tries[cell] < ATTEMPTS:
-                waiting[cell] = _ask(study, cell, deployment)
+                waiting[cell] = cell_runs.ask(study, cell, deployment)
                 continue
             del waiting[cell]
             yield _outcome(study, cell, state, time.monotonic() - started)
 
 
-def _lost(state, settings):
-    """Whether nobody can be at work on a run any more: its worker was killed before the run's process could tell."""
-    age = (datetime.datetime.now(datetime.UTC) - state.timestamp).total_seconds()
-    longest = {"PENDING": _PENDING_SECONDS, "RUNNING": settings.timeout_seconds + 2 * settings.grace_seconds}
-    return age > longest.get(state.type.value, math.inf)
-
-
-def _give_up(run):
-    state = Crashed(message="its worker is gone")
-    with get_client(sync_client=True) as client:
-        client.set_flow_run_state(run, state, force=True)
-    return state
-
-
-def _ask(study, cell, deployment):
-    """The id of the run of a Cell: one that was asked for before and has not ended, or a new one."""
-    parameters = {"name": study.name, "definition": study.text, "base": study.base, "variant": cell.variant, "seed": cell.seed}
-    for attempt in itertools.count():
-        try:
-            run = run_deployment(
-                deployment,
-                parameters=parameters,
-                flow_run_name=cell.name,
-                idempotency_key=f"{study.base}-{cell.key}-{attempt}",
-                timeout=0,
-            )
-        except ObjectNotFound:
-            raise UserError(f"there is no deployment {deployment}; `prefect deploy --name cells` makes it") from None
-        if run.state is None or not run.state.is_final():  # one that has ended has left no record
-            return run.id
-    return None
-
-
-def _states(runs):
-    """Id -> state of flow runs; without those that somebody has deleted."""
-    with get_client(sync_client=True) as client:
-        found = client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=list(runs))), limit=None)
-    return {str(run.id): run.state for run in found}
-
-
-def _cancel(runs):
-    with signals_held(), get_client(sync_client=True) as client:
-        for run in runs:
-            with contextlib.suppress(ObjectNotFound):
-                client.set_flow_run_state(run, Cancelling(message="the study was stopped"))
+def _recorded(study, cells):
+    """Those of the Cells that have a record."""
+    try:
+        fetch_records(study.repository, study.settings.git_remote)
+    except GitError:  # out of reach for a moment, perhaps; the next look will tell
+        return set()
+    known = records.every(study.repository)
+    return {cell for cell in cells if cell.key in known}
 
 
 def _outcome(study, cell, state, seconds):
     if state is None or not state.is_completed():
         return Outcome(cell, None, seconds, (state and (state.message or state.name)) or "its run was deleted")
-    _fetch(study)
+    fetch_records(study.repository, study.settings.git_remote)
     record = records.every(study.repository).get(cell.key)
     return Outcome(cell, record, seconds, None if record else "its run ended well, but its record is not on the git remote")
-
-
-def _fetch(study):
-    """Learn of the records that workers have pushed."""
-    remote = study.settings.git_remote
-    if study.repository.has_remote(remote):
-        study.repository.git("fetch", "--quiet", remote, "+refs/exps/*:refs/exps/*")
 
 
 def _require_commit(repository, base):
@@ -206,6 +188,6 @@ def _require_commit(repository, base):
     if repository.succeeds("cat-file", "-e", f"{base}^{{commit}}"):
         return
     for remote in repository.git("remote").splitlines():
-        repository.git("fetch", "--quiet", remote)
+        repository.over_network("fetch", "--quiet", remote)
     if not repository.succeeds("cat-file", "-e", f"{base}^{{commit}}"):
         raise GitError(f"commit {base[:12]} is not here and not on the remotes; push it first")

@@ -7,10 +7,10 @@ from flows.dvc.reproduce import CACHED, RAN, reproduce
 from flows.dvc.session import DvcSession
 from flows.lock import RunLock, when_free
 from flows.parent import tell_of_kill
+from flows.remotes import remember_results
 from flows.request import Parameters
 from flows.studies import records
 from flows.worktree import environment, remove_left_over, worktree
-from gan.errors import UserError
 from gan.params import PARAMS
 
 
@@ -27,7 +27,7 @@ class Place:
         """The Record of a Cell: what was made before anywhere comes from DVC's cache, the rest runs.
 
         With `only_cached` nothing runs, and None is returned where something would have to. With `share` the data goes to DVC's
-        remote, if there is one, before there is a record. Raises StageFailed, ParamsError for
+        remote, if there is one, before there is a record; one that there was stays. Raises StageFailed, ParamsError for
         parameters that the project refuses, UserError where the remote refuses, and TimeUp.
         """
         study, settings = self._study, self._study.settings
@@ -48,11 +48,11 @@ class Place:
             outcomes[stage.name] = reproduce(self._session, stage, pull=pull, on_line=self._log, deadline=deadline)
             if outcomes[stage.name] == RAN:
                 seconds += time.monotonic() - started
-        if share and described.remote is not None:
-            code, lines = self._session.dvc("push", *(stage.name for stage in stages))
-            if code != 0:
-                raise UserError(f"dvc push: {' '.join(line for line in lines if line.startswith('ERROR'))[:500]}")
         names = [stage.name for stage in stages]
+        if share and described.remote is not None:
+            self._session.push(names, deadline=deadline)
+        if known := records.every(study.repository).get(cell.key):
+            return known
         return records.record(self._tree, cell, described, stages=names, base=study.base, seconds=seconds)
 
 
@@ -75,6 +75,7 @@ def a_place(study, *, log, deadline, wait=True, variables=None):
             with DvcSession(tree.root, grace_seconds=settings.grace_seconds, environment=more, held_files=held) as session:
                 try:
                     session.share(repository)
+                    remember_results(repository, session)
                     session.dvc("checkout", "--allow-missing", "--quiet")
                     yield Place(study, tree, session, log)
                 except BaseException:  # Ctrl-C or the time limit: a stage may be at work, and what it says at its end counts
