@@ -17,8 +17,8 @@ START_SECONDS = 120
 def prefect_server(home, port=None, **variables):
     """A Prefect server with its database and its log in the folder `home`; yields (API address, process).
 
-    port: by default a free one. variables: its further environment. Raises TimeoutError if it does not answer in time. It and all its processes end with the
-    block.
+    port: by default a free one. variables: its further environment. Raises TimeoutError if it does not answer in time. It and all
+    its processes end with the block.
     """
     log = Path(home) / "server.log"
     port = port or free_port()

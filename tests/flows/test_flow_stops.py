@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 import psutil
 import pytest
 
+from flows.dvc.session import DvcSession
 from tests.helpers.toy_project import Runs, make_project, run_id, server_in, server_url, wait_for
 
 pytestmark = pytest.mark.slow
@@ -259,3 +261,37 @@ def test_an_idle_dvc_process_ends_with_its_flow(tmp_path):
     flow.kill()
     flow.communicate()
     wait_for(lambda: not project.processes(), 10, "the end of all processes")
+
+
+MANY_FILES = """\
+import signal
+from pathlib import Path
+
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+Path("many").mkdir()
+for number in range(3000):
+    Path(f"many/{number}").write_text(str(number))
+print("made", flush=True)
+"""
+
+
+def test_what_a_stage_has_made_is_kept_where_a_signal_comes_before_dvc_has_saved_it(tmp_path):
+    project = make_project(tmp_path)
+    (project.root / "many.py").write_text(MANY_FILES)
+    (project.root / "dvc.yaml").write_text(
+        "stages:\n  many:\n    cmd: exec python many.py\n    deps: [many.py]\n    outs: [many]\n"
+    )
+
+    def hear(line):
+        if line == "made":
+            time.sleep(0.3)  # DVC begins to save, which takes a second
+            raise KeyboardInterrupt
+
+    with DvcSession(project.root, grace_seconds=30) as session, pytest.raises(KeyboardInterrupt):
+        session.dvc("repro", on_line=hear)
+    (project.root / "dvc.lock").unlink(missing_ok=True)  # as with a worktree that is thrown away
+    shutil.rmtree(project.root / "many")
+    with DvcSession(project.root, grace_seconds=30) as session:
+        code, lines = session.dvc("repro")
+    assert code == 0 and not [line for line in lines if line.startswith("Running stage")], lines
+    assert len(list((project.root / "many").iterdir())) == 3000

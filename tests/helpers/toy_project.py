@@ -396,6 +396,6 @@ def wait_for(condition, seconds=60, what="condition"):
     return value
 
 
-def server_in(home):
+def server_in(home, port=None):
     """`prefect_server` with a scheduler that looks every two seconds."""
-    return prefect_server(home, PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS="2")
+    return prefect_server(home, port, PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS="2")

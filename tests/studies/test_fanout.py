@@ -1,13 +1,19 @@
-"""A study on two workers, each with a clone of its own: one of them is killed, the coordinator is cancelled."""
+"""A study on two workers, each with a clone of its own: they, the coordinator and the server are killed."""
 
+import os
 import shutil
 import signal
 import sys
+import time
+from collections import Counter
 
 import httpx
 import pytest
 
-from tests.helpers.toy_project import SOURCE, Project, Runs, make_project, server_url, wait_for
+from benchmarks.server import free_port
+from tests.helpers.study_fleet import Fleet
+from tests.helpers.toy_project import SOURCE, Project, Runs, make_project, server_in, server_url, wait_for
+from tests.studies.campaign import campaign
 
 STUDY = """\
 study:
@@ -24,6 +30,7 @@ study:
 """
 CELLS = 6
 POOL = ("--pool", "pipeline")
+AWAY_SECONDS = 15
 
 
 def clone(project, name):
@@ -122,3 +129,55 @@ def httpx_runs(url):
     """All flow runs of the server, newest first."""
     body = {"sort": "START_TIME_DESC", "limit": 50}
     return httpx.post(f"{url}/flow_runs/filter", json=body, timeout=30).raise_for_status().json()
+
+
+@pytest.mark.long
+@pytest.mark.slow(seconds=120)
+@pytest.mark.timeout(600)
+def test_neither_the_death_of_the_coordinator_nor_that_of_the_server_costs_a_run(tmp_path):
+    home, port = tmp_path / "server", free_port()
+    home.mkdir()
+    with server_in(home, port) as (url, server):
+        fleet = Fleet(tmp_path, url, cells=8)
+        for number in range(2):
+            fleet.start_worker(number)
+        killed = fleet.coordinate("killed.log")
+        wait_for(fleet.records, 120, "the first record")
+        with fleet.trainings_held():
+            os.killpg(killed.pid, signal.SIGKILL)
+            killed.wait()
+            second = fleet.coordinate("second.log")
+            wait_for(lambda: states(fleet, "study steps")["RUNNING"] == 1, 120, "the second coordinator")
+            # two would cancel each other's runs
+            other = fleet.project.gan("study", "run", "steps", "--workers", check=False)
+            assert other.returncode == 1 and "another `gan study run steps --workers` is at work here" in other.stderr
+            assert states(fleet, "study steps") == {"RUNNING": 1, "CRASHED": 1}
+        wait_for(lambda: len(fleet.records()) >= 4, 240, "the fourth record")
+        with fleet.trainings_held():
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+    assert len(fleet.records()) < fleet.cells
+    time.sleep(AWAY_SECONDS)
+    with server_in(home, port):
+        try:
+            assert second.wait(300) == 0, fleet.project.log("second.log")
+            # no run was asked for twice
+            assert states(fleet, "steps-") == {"COMPLETED": fleet.cells}
+            assert states(fleet, "study steps") == {"COMPLETED": 1, "CRASHED": 1}
+        finally:
+            fleet.close()
+    assert fleet.wrong() == []
+
+
+def states(fleet, beginning):
+    """Type of state -> how many flow runs have it, of those whose names begin so."""
+    return Counter(run["state"]["type"] for run in fleet.runs() if run["name"].startswith(beginning))
+
+
+@pytest.mark.long
+@pytest.mark.slow(seconds=120)
+@pytest.mark.timeout(900)
+def test_a_small_campaign_against_the_workers(tmp_path):
+    seen = campaign(tmp_path, cells=8, kill_every_seconds=10)
+    assert seen.kills > 2 and seen.wrong == []
+    assert seen.code == 0, seen.log
