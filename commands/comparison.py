@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows import metrics, revisions
+from flows.gate import LOCK, out_digest
 from flows.metrics import ComparedMetric
 from flows.request import Parameters
 from flows.revisions import Revision
@@ -47,12 +48,13 @@ def find_both(repository, old, new):
     """The TwoRuns that the names `old` and `new` mean; raises UserError in one line."""
     old, new = revisions.find(repository, old), revisions.find(repository, new)
     gate = Parameters.in_tree(repository).settings.gate
-    spreads = [measured(repository.root, run.params(), margin=gate.margin) for run in (new, old)]
+    spreads = [measured(repository.root, run.params()) for run in (new, old)]
+    rulers = [out_digest(run.read(LOCK), gate.ruler) for run in (new, old)]
     return TwoRuns(
         old=old,
         new=new,
         gate=gate,
-        metrics=metrics.compare(new.metrics(), old.metrics(), gate, measured=spreads),
+        metrics=metrics.compare(new.metrics(), old.metrics(), gate, measured=spreads, same_ruler=rulers[0] == rulers[1]),
         parameters=change.parameter_changes(old.params(), new.params()),
     )
 

@@ -58,7 +58,7 @@ def report_change(base, head, form, pictures, links, embed, seed):
             verdict=two.verdict(shown=change.code(two.gate.metric)),
             warnings=warnings,
             rows=change.metric_rows(two.metrics),
-            notes=change.noise_notes(two.metrics, margin=two.gate.margin, names=change.code),
+            notes=change.noise_notes(two.metrics, metric=two.gate.metric, margin=two.gate.margin, names=change.code),
             parameters=two.parameters,
             pictures=[(text, _link(name, content, pictures, links, embed)) for name, (text, content) in shown.items()],
         ),

@@ -147,7 +147,7 @@ def _page(two, seed):
         verdict=two.verdict(shown=change.person_name(two.gate.metric)),
         warnings=[*two.warnings(), *missing],
         rows=change.metric_rows(two.metrics),
-        notes=change.noise_notes(two.metrics, margin=two.gate.margin, names=change.person_name),
+        notes=change.noise_notes(two.metrics, metric=two.gate.metric, margin=two.gate.margin, names=change.person_name),
         parameters=two.parameters,
         pictures=pictures,
         curves=[compare_charts.svg(chart) for chart in curves],

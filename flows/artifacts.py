@@ -39,6 +39,8 @@ class Previous:
 
     tag: str  # the previous version's
     metrics: dict  # its flat metrics
+    spreads: tuple[dict, dict]  # metric -> its Spread over seeds, where studies have measured it, of this run and of that version
+    same_ruler: bool  # whether one judge has measured both
     picture: bytes | None  # its file of `main_picture`, or None where it could not be had
 
 
@@ -53,7 +55,8 @@ def publish(tree, settings, *, metrics_files, previous, tag):
         _publish_comparison(tree, settings, previous)
     contents = {path: (tree / path).read_bytes() for path in metrics_files if (tree / path).exists()}
     if metrics := merged(contents):
-        compared = compare(metrics, previous.metrics if previous else {}, settings.gate)
+        beside = {"measured": previous.spreads, "same_ruler": previous.same_ruler} if previous else {}
+        compared = compare(metrics, previous.metrics if previous else {}, settings.gate, **beside)
         create_table_artifact(table=metrics_table(compared), key="metrics", description=_about(compared, previous, settings.gate))
     get = f"`git checkout {tag} && dvc checkout` gives this run's files back." if tag else "The files are in the working tree."
     create_markdown_artifact(f"[{settings.report}]({settings.report})\n\n{get}", key="report", description="the report")
@@ -85,9 +88,12 @@ def main_picture(tree, settings):
 def _about(compared, previous, gate):
     if previous is None:
         return "no previous version"
-    counted = f"beyond noise: by more than {gate.margin:g} standard deviations of a difference, of drawing another sample"
+    counted = (
+        f"beyond noise: {gate.metric} by more than {gate.margin:g} standard deviations of a difference, any other as rarely by "
+        "chance; that is by drawing another sample"
+    )
     seeds = [one.metric for one in compared if one.seeds]
-    return f"beside {previous.tag}; {counted}" + (f" and, for {seeds[0]}, of another seed of training" if seeds else "")
+    return f"beside {previous.tag}; {counted}" + (f" and, for {', '.join(seeds)}, by another seed of training" if seeds else "")
 
 
 def _pictures(tree, settings):

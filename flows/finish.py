@@ -10,9 +10,9 @@ from flows import artifacts, gate, versions
 from flows.dvc.reproduce import CACHED
 from flows.remotes import push_versions
 from flows.signals import signals_held
-from flows.studies.spreads import seed_spread
+from flows.studies.spreads import measured, spread_of
 from gan.errors import DataError, UserError
-from gan.params import PARAMS, read_text
+from gan.params import PARAMS, decode, parse_yaml, read_text
 
 
 def finish(run):
@@ -50,7 +50,7 @@ def _record(run, previous):
             content,
             lock=lock,
             params=read_text(run.tree.root / PARAMS),
-            seed_spread=lambda text: seed_spread(run.tree.root, text, settings),
+            spread_of=lambda text: spread_of(run.tree.root, text, settings),
         )
     new = versions.NewVersion(
         tag=versions.tag_name(run.id, previous),
@@ -82,10 +82,25 @@ def _picture_of(run, version):
         return copy.read_bytes() if copy.is_file() else None
 
 
+def _beside(run, previous, picture):
+    """The artifacts.Previous of a version."""
+    root, commit = run.tree.root, previous.commit
+    texts = read_text(root / PARAMS), decode(run.repository.read_at(commit, PARAMS) or b"{}", PARAMS)
+    locks = (root / gate.LOCK).read_bytes(), run.repository.read_at(commit, gate.LOCK)
+    rulers = [gate.out_digest(lock, run.settings.gate.ruler) for lock in locks]
+    return artifacts.Previous(
+        previous.tag,
+        versions.metrics(run.repository, previous),
+        tuple(measured(root, parse_yaml(text)) for text in texts),
+        rulers[0] == rulers[1],
+        picture,
+    )
+
+
 def _show(run, previous, picture, new):
     """The artifacts of a run; whatever is wrong with a picture, the run is good."""
     try:
-        beside = previous and artifacts.Previous(previous.tag, versions.metrics(run.repository, previous), picture)
+        beside = previous and _beside(run, previous, picture)
         artifacts.publish(
             run.tree.root,
             run.settings,

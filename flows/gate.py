@@ -3,7 +3,9 @@
 import json
 from dataclasses import dataclass
 
-from flows.metrics import explained_by_noise, flatten, with_spreads
+from flows.metrics import deviation_of_difference, flatten
+from flows.studies.spreads import Spread
+from flows.studies.statistics import Deviation, explained, rate_of, together
 from gan.errors import DataError
 from gan.params import PARAMS, decode, parse_yaml
 
@@ -25,24 +27,30 @@ class Verdict:
 PARTIAL = Verdict("partial", "only some of the stages ran, so the metrics may be an older model's: not judged")
 
 
-def verdict_on(content, settings, *, last_content, last_tag, same_ruler=True, seed_spreads=None):
+def verdict_on(content, settings, *, last_content, last_tag, same_ruler=True, spreads=None):
     """Compare the bytes of two metrics files: a new version's and the last accepted one's (None: there is none yet).
 
-    The difference is measured in standard deviations of a difference, sqrt(noise_new^2 + noise_last^2), where each noise is that
-    of the measurement and the spread over training seeds, sqrt(measured^2 + (seed_spread * value)^2). Where not the same ruler
-    has measured both, the spread over rulers is a third part of each. seed_spreads: those of the new version and of the last
-    one, where they are not the one that the settings assume for all.
+    It may be worse by what noise explains at the error rate of `margin` standard deviations: the noise of each measurement and
+    the spread over training seeds. Where not the same ruler has measured both, the spread over rulers is a third part. spreads:
+    the Spread over seeds of the new version and of the last one, where they are not the one that the settings assume for all.
     """
-    spread, last_spread = seed_spreads or (settings.seed_spread, settings.seed_spread)
-    value, noise = measurement(content, settings, "this run", same_ruler=same_ruler, seed_spread=spread)
-    shown = f"{settings.metric} {value:.4g} ± {noise:.2g}"
+    spreads = spreads or (Spread(settings.seed_spread),) * 2
+    rulers = (0.0 if same_ruler else settings.ruler_spread,) * 2
+    value, noise = measurement(content, settings, "this run")
+
+    def shown(value, noise, spread):
+        one = together([Deviation(noise), spread.of(value), Deviation(abs(rulers[0] * value))])
+        return f"{value:.4g} ± {one.size:.2g}"
+
+    new = f"{settings.metric} {shown(value, noise, spreads[0])}"
     if last_content is None:
-        return Verdict("accepted", f"{shown}; the first accepted version")
-    last_value, last_noise = measurement(last_content, settings, last_tag, same_ruler=same_ruler, seed_spread=last_spread)
+        return Verdict("accepted", f"{new}; the first accepted version")
+    last_value, last_noise = measurement(last_content, settings, last_tag)
     worse_by = value - last_value if settings.direction == "lower" else last_value - value
-    allowed = explained_by_noise(noise, last_noise, settings.margin)
+    deviation = deviation_of_difference((value, last_value), (noise, last_noise), spreads, rulers)
+    allowed = explained(deviation, rate_of(settings.margin))
     ruler = "" if same_ruler else ", measured by another judge"
-    change = f"{shown}, {last_tag} has {last_value:.4g} ± {last_noise:.2g}{ruler}: "
+    change = f"{new}, {last_tag} has {shown(last_value, last_noise, spreads[1])}{ruler}: "
     if worse_by <= 0:
         return Verdict("accepted", change + "not worse")
     if worse_by <= allowed:
@@ -50,8 +58,8 @@ def verdict_on(content, settings, *, last_content, last_tag, same_ruler=True, se
     return Verdict("worse", change + f"worse by {worse_by:.3g}, more than the allowed {allowed:.3g}")
 
 
-def measurement(content, settings, where, *, same_ruler, seed_spread):
-    """(metric, its noise) from the JSON bytes `content`; raises DataError where they are missing or no numbers."""
+def measurement(content, settings, where):
+    """(metric, its stated noise) from the JSON bytes `content`; raises DataError where they are missing or no numbers."""
     try:
         metrics = flatten(json.loads(content))
     except (TypeError, json.JSONDecodeError):
@@ -59,17 +67,15 @@ def measurement(content, settings, where, *, same_ruler, seed_spread):
     for key in (settings.metric, settings.noise):
         if not isinstance(metrics.get(key), int | float):
             raise DataError(f"{settings.metrics_file} of {where} has no number {key!r} (see gate in params.yaml)")
-    value = metrics[settings.metric]
-    spreads = [seed_spread] if same_ruler else [seed_spread, settings.ruler_spread]
-    return value, with_spreads(metrics[settings.noise], value, spreads)
+    return metrics[settings.metric], metrics[settings.noise]
 
 
-def verdict_against_last(repository, settings, content, *, lock, params, seed_spread):
+def verdict_against_last(repository, settings, content, *, lock, params, spread_of):
     """Compare the metrics file's bytes `content` with the last accepted version's: (Verdict, that version's tag or None).
 
     lock: the bytes of the new version's dvc.lock, which names the ruler that measured it.
     params: the text of its params.yaml.
-    seed_spread: a function from such a text to the spread over seeds of runs with it.
+    spread_of: a function from such a text to the Spread over seeds of runs with it.
     """
     last = last_accepted(repository, settings.artifact)
     last_content = repository.read_at(last, settings.metrics_file) if last else None
@@ -77,8 +83,8 @@ def verdict_against_last(repository, settings, content, *, lock, params, seed_sp
         raise DataError(f"{last} has no {settings.metrics_file} in git; declare that metric with `cache: false` in dvc.yaml")
     same_ruler = last is None or out_digest(lock, settings.ruler) == out_digest(repository.read_at(last, LOCK), settings.ruler)
     last_params = repository.read_at(last, PARAMS) if last else None
-    spreads = seed_spread(params), settings.seed_spread if last_params is None else seed_spread(decode(last_params, PARAMS))
-    verdict = verdict_on(content, settings, last_content=last_content, last_tag=last, same_ruler=same_ruler, seed_spreads=spreads)
+    spreads = spread_of(params), Spread(settings.seed_spread) if last_params is None else spread_of(decode(last_params, PARAMS))
+    verdict = verdict_on(content, settings, last_content=last_content, last_tag=last, same_ruler=same_ruler, spreads=spreads)
     return verdict, last
 
 

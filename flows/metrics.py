@@ -1,9 +1,10 @@
 """The numbers of metrics files: flat, and two runs' compared. What counts as more than noise is decided here alone."""
 
 import json
-import math
 from dataclasses import dataclass
 
+from flows.studies.spreads import Spread
+from flows.studies.statistics import Deviation, explained_together, rate_of, together
 from gan.errors import DataError
 
 NOISE_SUFFIX = "_std"  # the noise of the metric x stands under x_std: one standard deviation of drawing another sample
@@ -20,6 +21,7 @@ class ComparedMetric:
     previous_noise: float | None
     change: float | None  # value - previous, of numbers
     explained: float | None  # a change that noise explains: no larger than this; None without both noises
+    p_value: float | None  # of the change, adjusted for all metrics that are looked at together; None without both noises
     seeds: float | None  # by how much another training seed moves the value, one standard deviation; None where not measured
 
     @property
@@ -51,42 +53,51 @@ def merged(contents):
     return flat
 
 
-def with_spreads(noise, value, spreads):
-    """One standard deviation of a metric's `value`: of drawing another sample, `noise`, and each of `spreads`, shares of it."""
-    return math.hypot(noise, *(spread * value for spread in spreads))
+def deviation_of_difference(values, noises, spreads, rulers=(0.0, 0.0)):
+    """The statistics.Deviation of the difference of a metric's two `values` if nothing differs but samples and seeds.
+
+    noises: of drawing other samples, one standard deviation of each. spreads: the Spread over seeds of each. rulers: the spread
+    over rulers of each, as a share; zeros where one ruler has measured both.
+    """
+    known = [Deviation(noise) for noise in noises]
+    known += [Deviation(abs(share * value)) for share, value in zip(rulers, values, strict=True)]
+    one, other = spreads
+    if one == other:  # one measurement is no more certain by being used twice
+        return together([*known, one.of(*values)])
+    return together([*known, one.of(values[0]), other.of(values[1])])
 
 
-def explained_by_noise(noise, previous_noise, margin):
-    """The largest difference of two runs that noise explains: `margin` standard deviations of a difference."""
-    return margin * math.hypot(noise, previous_noise)
-
-
-def compare(metrics, previous, gate, *, measured=({}, {})):
+def compare(metrics, previous, gate, *, measured=({}, {}), same_ruler=True):
     """A ComparedMetric for each metric of two flat dicts, in their order.
 
-    gate: the GateSettings. Its margin holds for every metric, its spread over seeds for its own metric alone, since it was
-    measured for no other.
-    measured: metric -> spread over seeds as a share of the metric, as a study has measured it, of the runs with the parameters
-    of `metrics` and with those of `previous`.
+    gate: the GateSettings. Its spread over seeds counts for its own metric alone, since it was measured for no other. That metric
+    was chosen beforehand, and is judged alone as the gate judges it. All others are judged together, at the same error rate.
+    measured: metric -> Spread over seeds, as a study has measured it, of the runs with the parameters of `metrics` and with those
+    of `previous`.
+    same_ruler: whether one ruler has measured both.
     """
     names = [*metrics, *(name for name in previous if name not in metrics)]
     noises = {name: gate.noise if name == gate.metric else name + NOISE_SUFFIX for name in names}
-    found = []
-    for name in (name for name in names if name not in noises.values()):
-        assumed = gate.seed_spread if name == gate.metric else 0.0
+    names = [name for name in names if name not in noises.values()]
+    found, deviations = {}, {}
+    for name in names:
+        assumed = Spread(gate.seed_spread if name == gate.metric else 0.0)
         spreads = [one.get(name, assumed) for one in measured]
-        found.append(_compare_one(name, noises[name], metrics, previous, spreads, gate.margin))
-    return found
+        values = [side.get(name) for side in (metrics, previous)]
+        stated = [_number(side.get(noises[name])) for side in (metrics, previous)]
+        found[name] = values, stated, spreads
+        if None not in (*map(_number, values), *stated):
+            rulers = (0.0, 0.0) if same_ruler or name != gate.metric else (gate.ruler_spread,) * 2
+            deviations[name] = values[0] - values[1], deviation_of_difference(values, stated, spreads, rulers)
+    rate = rate_of(gate.margin)
+    judged = explained_together({gate.metric: deviations.pop(gate.metric)}, rate) if gate.metric in deviations else {}
+    judged |= explained_together(deviations, rate)
+    return [_compared(name, *found[name], *judged.get(name, (None, None))) for name in names]
 
 
-def _compare_one(name, noise_name, metrics, previous, spreads, margin):
-    values = metrics.get(name), previous.get(name)
-    noises = _number(metrics.get(noise_name)), _number(previous.get(noise_name))
+def _compared(name, values, noises, spreads, explained, p_value):
     numbers = None not in map(_number, values)
-    explained = None
-    if numbers and None not in noises:
-        both = [with_spreads(noise, value, [spread]) for noise, value, spread in zip(noises, values, spreads, strict=True)]
-        explained = explained_by_noise(*both, margin)
+    share = spreads[0].share
     return ComparedMetric(
         metric=name,
         value=values[0],
@@ -95,7 +106,8 @@ def _compare_one(name, noise_name, metrics, previous, spreads, margin):
         previous_noise=noises[1],
         change=values[0] - values[1] if numbers else None,
         explained=explained,
-        seeds=abs(spreads[0] * values[0]) if spreads[0] and _number(values[0]) is not None else None,
+        p_value=p_value,
+        seeds=abs(share * values[0]) if share and _number(values[0]) is not None else None,
     )
 
 

@@ -8,7 +8,7 @@ from flows import gate, versions
 from flows.dvc.session import DvcSession
 from flows.git import GitError
 from flows.studies import records
-from flows.studies.spreads import seed_spread
+from flows.studies.spreads import spread_of
 from flows.versions import UNPUSHED
 from flows.worktree import environment, worktree
 from gan.errors import UserError
@@ -169,7 +169,7 @@ def _give_way(repository, tag, settings):
             content,
             lock=lock,
             params=decode(repository.read_at(commit, PARAMS), PARAMS),
-            seed_spread=lambda text: seed_spread(repository.root, text, own),
+            spread_of=lambda text: spread_of(repository.root, text, own),
         )
         if verdict.accepted:
             versions.accept(repository, commit, gate.next_tag(own.artifact, last), verdict=verdict, tag=tag)

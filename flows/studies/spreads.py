@@ -3,8 +3,11 @@
 import copy
 import hashlib
 import json
+import math
+from dataclasses import dataclass
 from pathlib import Path
 
+from flows.studies.statistics import Deviation
 from gan.errors import DataError
 from gan.params import parse_yaml
 
@@ -30,11 +33,23 @@ def digest(params, seed_parameter):
     return hashlib.sha256(json.dumps({section: values}, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def measured(root, params, *, margin):
-    """Metric -> its standard deviation over seeds as a share of its mean, of runs with these parameters.
+@dataclass(frozen=True)
+class Spread:
+    """How much a metric moves from seed to seed."""
+
+    share: float  # one standard deviation, as a share of the metric
+    seeds: int | None = None  # from which it was measured; None where it is stated and taken for known
+    source: str | None = None  # what it was measured of: the same for two runs where one measurement holds for both
+
+    def of(self, *values):
+        """The Deviation of a difference of values that this one measurement holds for."""
+        return Deviation(abs(self.share) * math.hypot(*values), math.inf if self.seeds is None else self.seeds - 1)
+
+
+def measured(root, params):
+    """Metric -> its Spread over seeds, of runs with these parameters.
 
     From the results of studies in the project's folder `root`; where several have measured it, the one with the most seeds.
-    A deviation of few seeds is itself uncertain, so it is widened as Student's distribution says for `margin` deviations.
     """
     found = {}
     for path in sorted((Path(root) / RESULTS).glob(f"*/{FILE}")):
@@ -43,24 +58,18 @@ def measured(root, params, *, margin):
                 continue
             for metric, one in entry["metrics"].items():
                 enough = one["seeds"] >= FEWEST_SEEDS and one["mean"] != 0
-                if enough and one["seeds"] > found.get(metric, (0, 0.0))[0]:
-                    found[metric] = one["seeds"], abs(one["deviation"] / one["mean"])
-    return {metric: share * _widened(seeds, margin) for metric, (seeds, share) in found.items()}
+                if enough and (metric not in found or one["seeds"] > found[metric].seeds):
+                    source = f"{path.parent.name} {entry['digest']}"
+                    found[metric] = Spread(abs(one["deviation"] / one["mean"]), one["seeds"], source)
+    return found
 
 
-def seed_spread(root, text, gate):
-    """The spread over seeds of the metric of `gate`, GateSettings, for runs with the params.yaml `text`.
+def spread_of(root, text, gate):
+    """The Spread over seeds of the metric of `gate`, GateSettings, for runs with the params.yaml `text`.
 
     As a study has measured it, else the one that the gate assumes for all.
     """
-    return measured(root, parse_yaml(text), margin=gate.margin).get(gate.metric, gate.seed_spread)
-
-
-def _widened(seeds, margin):
-    """How many times as far as the normal distribution's `margin` deviations Student's with seeds - 1 degrees must reach."""
-    from scipy import special  # not scipy.stats, which takes a second to import
-
-    return float(special.stdtrit(seeds - 1, special.ndtr(margin)) / margin) if margin > 0 else 1.0
+    return measured(root, parse_yaml(text)).get(gate.metric, Spread(gate.seed_spread))
 
 
 def _read(path):

@@ -9,6 +9,9 @@ as a whole, at most 5 % each way, whatever the number of comparisons and of look
 
 Bonferroni's inequality needs neither normal looks nor known correlations, so both hold for a handful of seeds as well. The one
 assumption is Student's: values over seeds are roughly normal.
+
+One run against one, as the quality gate and `gan versions compare` have it, is the same test with a spread that was measured
+before: Student's distribution for one that a study has measured, the normal one for what is known.
 """
 
 import math
@@ -20,6 +23,7 @@ POWER = 0.9  # with which `gan study plan` promises to find a difference
 _MOST_SEEDS = 100_000
 _SHARES = 200  # points at which a distribution is averaged
 _ROUNDING = 1e-12  # values that differ by less of themselves are the same
+_LARGEST_MARGIN = 37.0  # standard deviations of a normal distribution; beyond it no floating-point number holds the tail
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,61 @@ def compare(values, others, *, rate, paired):
         low[varied], high[varied] = test.confidence_interval(1 - rate)
         p_value[varied] = test.pvalue
     return values.mean(axis=1) - others.mean(axis=1), low, high, p_value
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """How far a number moves by chance, one standard deviation, and how well that is known."""
+
+    size: float
+    freedom: float = math.inf  # degrees of freedom with which it was measured; infinite where it is known
+
+
+def together(deviations):
+    """The Deviation of a sum of independent numbers with these Deviations; Welch's and Satterthwaite's degrees of freedom."""
+    size = math.hypot(*(one.size for one in deviations))
+    if size == 0:
+        return Deviation(0.0)
+    # shares of the variance, since fourth powers leave the range of floating-point numbers
+    uncertain = math.fsum((one.size / size) ** 4 / one.freedom for one in deviations)
+    return Deviation(size, 1 / uncertain if uncertain else math.inf)
+
+
+def rate_of(margin):
+    """The error rate of a two-sided test that allows `margin` standard deviations of a normal distribution."""
+    return math.erfc(min(margin, _LARGEST_MARGIN) / math.sqrt(2))
+
+
+def p_value_of(difference, deviation):
+    """Two-sided p value of a difference of two single numbers, which moves by the Deviation if nothing differs."""
+    from scipy import special  # not scipy.stats, which takes a second to import
+
+    if deviation.size == 0:
+        return float(difference == 0)
+    return float(2 * special.stdtr(deviation.freedom, -abs(difference) / deviation.size))
+
+
+def explained(deviation, rate):
+    """The largest difference that chance explains at the error rate `rate`: half the width of the interval at 1 - rate."""
+    from scipy import special
+
+    return float(-special.stdtrit(deviation.freedom, rate / 2) * deviation.size) + 0.0
+
+
+def explained_together(differences, rate):
+    """Key -> (the largest difference that chance explains, adjusted p value), of differences that are looked at together.
+
+    differences: key -> (difference, Deviation). In at most `rate` of all cases in which nothing differs is any of them larger
+    than what chance explains: Holm's procedure.
+    """
+    p_values = {key: p_value_of(*one) for key, one in differences.items()}
+    adjusted = holm(p_values)
+    tested = sum(p_value <= rate for p_value in adjusted.values())
+    found = {}
+    for number, key in enumerate(sorted(p_values, key=p_values.get)):
+        others = len(p_values) - min(number, tested)  # after the first that shows nothing all are held to its level
+        found[key] = explained(differences[key][1], rate / others), adjusted[key]
+    return found
 
 
 def correlation(values, baseline):

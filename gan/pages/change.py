@@ -66,19 +66,26 @@ def verdict(compared, *, metric, direction, shown):
     return f"{text}: {word} by {amount}, no more than the {allowed} that noise explains."
 
 
-def noise_notes(compared, *, margin, names=str):
-    """Sentences that say what the noise in a table of metrics counts; `names` turns a metric's name into a text."""
+def noise_notes(compared, *, metric, margin, names=str):
+    """Sentences that say what the noise in a table of metrics counts; `names` turns a metric's name into a text.
+
+    metric: the one that the quality gate looks at. margin: the gate's.
+    """
     notes = [
         "± is one standard deviation of drawing another sample from the same generator. "
-        f"The interval is the change, give or take {margin:g} standard deviations of a difference; "
-        "the change is more than noise where the interval leaves out 0."
+        "The interval is the change, give or take what noise explains; "
+        "the change is more than noise where the interval leaves out 0. "
+        f"For {names(metric)} noise explains {margin:g} standard deviations of a difference. All other metrics are looked at "
+        "together (Holm's procedure): where nothing differs but the noise that is counted, any of them shows a change in at most "
+        f"{100 * math.erfc(margin / math.sqrt(2)):.2g} of 100 comparisons."
     ]
     seeds = [one for one in compared if one.seeds]
     notes += [f"Other seeds of training move {names(one.metric)} by about {one.seeds:.2g}, which is counted." for one in seeds]
-    notes.append(
-        f"For {'the other metrics' if seeds else 'all metrics'} the effect of other seeds is not measured and not counted: "
-        "a change may be more than noise and still a matter of the seed."
-    )
+    if len(seeds) < len(compared):
+        notes.append(
+            f"For {'the other metrics' if seeds else 'all metrics'} the effect of other seeds is not measured and not counted: "
+            "a change may be more than noise and still a matter of the seed."
+        )
     return notes
 
 

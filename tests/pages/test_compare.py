@@ -82,9 +82,9 @@ def test_the_verdict_knows_the_direction_and_what_is_missing():
 
 
 def test_the_notes_say_for_which_metric_seeds_count():
-    notes = " ".join(change.noise_notes([FID, metric("kid", 1, 1)], margin=2.0))
+    notes = " ".join(change.noise_notes([FID, metric("kid", 1, 1)], metric="fid", margin=2.0))
     assert "move fid by about 0.75" in notes and "For the other metrics the effect of other seeds is not measured" in notes
-    assert "For all metrics the effect" in " ".join(change.noise_notes([metric("kid", 1, 1)], margin=2.0))
+    assert "For all metrics the effect" in " ".join(change.noise_notes([metric("kid", 1, 1)], metric="fid", margin=2.0))
 
 
 def test_only_parameters_that_differ_are_rows():
@@ -108,7 +108,7 @@ def markdown(**changes):
         "verdict": "fine",
         "warnings": [],
         "rows": change.metric_rows([FID]),
-        "notes": change.noise_notes([FID], margin=2.0, names=change.code),
+        "notes": change.noise_notes([FID], metric="fid", margin=2.0, names=change.code),
         "parameters": [("train.steps", "5", "6")],
         "pictures": [("Left: old.", "change-report/digits.png")],
     }

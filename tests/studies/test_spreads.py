@@ -3,12 +3,14 @@
 import json
 import math
 
+import numpy as np
 import pytest
 from scipy import stats
 
 from flows.gate import verdict_on
 from flows.metrics import compare
-from flows.studies.spreads import digest, measured, seed_spread
+from flows.studies.spreads import Spread, digest, measured, spread_of
+from flows.studies.statistics import rate_of
 from gan.errors import DataError
 from tests.flows.test_gate import GATE
 
@@ -29,43 +31,95 @@ def write(tmp_path):
     return write
 
 
-def widened(seeds, margin=2.0):
-    return stats.t.ppf(stats.norm.cdf(margin), seeds - 1) / margin
-
-
 def test_runs_that_differ_by_the_seed_alone_have_the_measured_spread(tmp_path, write):
     write("small", 4, 9.0)
     write("large", 12, 3.0)
-    assert seed_spread(tmp_path, TEXT, GATE) == pytest.approx(3 / 50 * widened(12))
-    assert measured(tmp_path, {**PARAMS, "judge": {}}, margin=2.0) == {"fid": pytest.approx(3 / 50 * widened(12))}
-    assert widened(12) > 1.1
+    found = spread_of(tmp_path, TEXT, GATE)
+    assert (found.share, found.seeds) == (pytest.approx(3 / 50), 12)
+    assert measured(tmp_path, {**PARAMS, "judge": {}}) == {"fid": found}
     other = {"train": {"seed": 0, "adam": {"rate": 0.2}}}
-    assert measured(tmp_path, other, margin=2.0) == {}
-    assert seed_spread(tmp_path, TEXT.replace("0.1", "0.2"), GATE) == GATE.seed_spread
+    assert measured(tmp_path, other) == {}
+    assert spread_of(tmp_path, TEXT.replace("0.1", "0.2"), GATE) == Spread(GATE.seed_spread)
     assert digest({"train": {}}, "train.seed") is digest({}, "train.adam.rate") is None
 
 
 def test_three_seeds_say_next_to_nothing(tmp_path, write):
     write("tiny", 3, 3.0)
-    assert measured(tmp_path, PARAMS, margin=2.0) == {}
+    assert measured(tmp_path, PARAMS) == {}
 
 
 def test_a_damaged_file_is_named(tmp_path, write):
     path = write("rates", 5, 3.0)
     path.write_text('[{"seed_parameter": "train.seed"}]')
     with pytest.raises(DataError, match=r"spreads.json: not what `gan study report` writes"):
-        measured(tmp_path, PARAMS, margin=2.0)
+        measured(tmp_path, PARAMS)
+
+
+def both(new, last, spreads, gate=GATE):
+    """The gate's Verdict, and the ComparedMetric of the same two runs."""
+    contents = [json.dumps(run).encode() for run in (new, last)]
+    verdict = verdict_on(contents[0], gate, last_content=contents[1], last_tag="last", spreads=spreads)
+    [one] = compare(new, last, gate, measured=({"fid": spreads[0]}, {"fid": spreads[1]}))
+    return verdict, one
 
 
 # noises of 0.3 and 0.4, spreads of 4 % of 10 and 3 % of 10: each run's noise is 0.5, and twice that of a difference 1.414
 @pytest.mark.parametrize(("fid", "mark"), [(11.41, "accepted"), (11.43, "worse")])
 def test_the_gate_and_a_comparison_count_each_runs_own_spread(fid, mark):
-    new, last = {"fid": fid, "fid_std": 0.3}, {"fid": 10.0, "fid_std": 0.4}
-    spreads = 0.4 / fid, 0.03
-    verdict = verdict_on(
-        json.dumps(new).encode(), GATE, last_content=json.dumps(last).encode(), last_tag="last", seed_spreads=spreads
-    )
+    spreads = Spread(0.4 / fid), Spread(0.03)
+    verdict, one = both({"fid": fid, "fid_std": 0.3}, {"fid": 10.0, "fid_std": 0.4}, spreads)
     assert verdict.mark == mark
-    [one] = compare(new, last, GATE, measured=({"fid": spreads[0]}, {"fid": spreads[1]}))
     assert one.explained == pytest.approx(2 * math.hypot(0.5, 0.5)) and one.beyond_noise is (mark == "worse")
     assert one.seeds == pytest.approx(0.4)
+
+
+def test_a_spread_of_few_seeds_allows_what_students_distribution_says():
+    # the same study measured both: one estimate with 4 degrees of freedom, 6 % of 50 and of 60
+    deviation = 0.06 * math.hypot(50, 60)
+    allowed = stats.t.isf(rate_of(2.0) / 2, 4) * deviation
+    assert rate_of(2.0) == pytest.approx(2 * stats.norm.sf(2.0)) and allowed > 1.3 * 2 * deviation
+    same = (Spread(0.06, 5, "a study"),) * 2
+    verdict, one = both({"fid": 60.0, "fid_std": 0.0}, {"fid": 50.0, "fid_std": 0.0}, same)
+    assert one.explained == pytest.approx(allowed) and verdict.mark == "accepted" and not one.beyond_noise
+    assert one.p_value == pytest.approx(2 * stats.t.sf(10 / deviation, 4))
+    # two studies: Welch's and Satterthwaite's degrees of freedom
+    variances = (0.06 * 60) ** 2, (0.06 * 50) ** 2
+    freedom = sum(variances) ** 2 / (variances[0] ** 2 / 4 + variances[1] ** 2 / 9)
+    _, one = both({"fid": 60.0, "fid_std": 0.0}, {"fid": 50.0, "fid_std": 0.0}, (same[0], Spread(0.06, 10, "another")))
+    assert one.explained == pytest.approx(stats.t.isf(rate_of(2.0) / 2, freedom) * math.sqrt(sum(variances)))
+
+
+def test_another_judge_counts_in_a_comparison_as_in_the_gate():
+    new, last = {"fid": 10.0, "fid_std": 0.4}, {"fid": 8.7, "fid_std": 0.4}
+    allowed = [compare(new, last, GATE, same_ruler=same)[0].explained for same in (True, False)]
+    verdict = verdict_on(json.dumps(new).encode(), GATE, last_content=json.dumps(last).encode(), last_tag="last")
+    assert verdict.mark == "worse" and allowed[0] < 1.3 < allowed[1]
+    assert allowed[1] == pytest.approx(2 * math.hypot(0.4, 0.4, 0.03 * 10, 0.03 * 8.7))
+
+
+RUNS = 1000
+OTHERS = ("kid", "precision", "recall", "coverage", "density", "confidence")
+SPREADS = dict(zip(("fid", *OTHERS), (0.06, 0.15, 0.05, 0.04, 0.3, 0.1, 0.035), strict=True))  # over seeds, as shares
+
+
+@pytest.mark.parametrize("seeds", [5, 20])
+def test_the_gate_and_a_comparison_tell_equal_runs_apart_as_rarely_as_they_say(seeds):
+    rng = np.random.default_rng(seeds)
+    worse, told, others = 0, 0, 0
+    for _ in range(RUNS):
+        spreads = {}
+        for metric, share in SPREADS.items():  # a study measures them first
+            values = rng.normal(50, 50 * share, seeds)
+            spreads[metric] = Spread(values.std(ddof=1) / values.mean(), seeds, "study")
+        new, last = ({m: rng.normal(50, 50 * s) for m, s in SPREADS.items()} | {f"{m}_std": 0.0 for m in SPREADS} for _ in "ab")
+        compared = {one.metric: one for one in compare(new, last, GATE, measured=(spreads, spreads))}
+        told += compared["fid"].beyond_noise
+        others += any(compared[metric].beyond_noise for metric in OTHERS)
+        contents = (json.dumps(run).encode() for run in (new, last))
+        verdict = verdict_on(next(contents), GATE, last_content=next(contents), last_tag="x", spreads=(spreads["fid"],) * 2)
+        worse += verdict.mark == "worse"
+        assert (verdict.mark == "worse") == (compared["fid"].beyond_noise and compared["fid"].change > 0)
+    assert 0 < worse <= 0.05 * RUNS
+    # 4.6 % are expected of each, so a thousand runs may show a little more than 5 %
+    most = stats.binom.isf(1e-3, RUNS, 0.05)
+    assert 0 < told <= most and 0 < others <= most

@@ -11,15 +11,21 @@ from flows.studies.statistics import (
     ERROR_RATE,
     POWER,
     Comparison,
+    Deviation,
     Rule,
     compare,
     estimate,
+    explained,
+    explained_together,
     found_with,
     holm,
     judge,
+    p_value_of,
     power,
+    rate_of,
     seeds_for,
     sentence,
+    together,
 )
 
 # docs/quality.md: the default over five seeds
@@ -123,6 +129,31 @@ def test_values_that_never_vary_say_nothing_of_how_much_they_would():
 def test_holm_by_hand():
     # ordered 0.01, 0.02, 0.03, 0.5: times 4, 3, 2, 1, never falling
     assert holm({"c": 0.03, "a": 0.01, "d": 0.5, "b": 0.02}) == pytest.approx({"a": 0.04, "b": 0.06, "c": 0.06, "d": 0.5})
+
+
+def test_what_chance_explains_of_differences_that_are_looked_at_together():
+    known = Deviation(1.0)
+    # p values of 0.0027, 0.0455 and 0.3173: times 3, 2 and 1, so that the first alone is below 5 %
+    found = explained_together({"c": (1.0, known), "a": (-3.0, known), "b": (2.0, known)}, 0.05)
+    assert {key: p_value for key, (_, p_value) in found.items()} == pytest.approx(
+        {"a": 3 * 2 * stats.norm.sf(3), "b": 2 * 2 * stats.norm.sf(2), "c": 2 * stats.norm.sf(1)}
+    )
+    # the first is held to a third of 5 %, and all from the first that shows nothing to its half
+    levels = {"a": 0.05 / 3, "b": 0.05 / 2, "c": 0.05 / 2}
+    assert {key: most for key, (most, _) in found.items()} == pytest.approx({k: stats.norm.isf(v / 2) for k, v in levels.items()})
+    assert explained_together({}, 0.05) == {}
+
+
+def test_deviations_add_up_and_so_does_what_is_not_known_of_them():
+    assert together([Deviation(3.0), Deviation(4.0)]) == Deviation(5.0)
+    assert together([]) == together([Deviation(0.0, 4)]) == Deviation(0.0)
+    mixed = together([Deviation(3.0, 4), Deviation(4.0)])
+    assert mixed.size == 5.0 and mixed.freedom == pytest.approx(5**4 / (3**4 / 4))
+    assert (p_value_of(0.0, Deviation(0.0)), p_value_of(0.1, Deviation(0.0))) == (1.0, 0.0)
+    # one that allows so much that no floating-point number holds the tail still allows a number
+    for freedom in (4, math.inf):
+        assert 1e3 < explained(Deviation(100.0, freedom), rate_of(1e6)) < math.inf
+    assert explained(Deviation(1.0), rate_of(0.0)) == 0.0
 
 
 def test_an_estimate_is_a_mean_with_students_interval():
