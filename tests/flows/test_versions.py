@@ -79,7 +79,7 @@ def test_versions_are_given_back_compared_shown_and_pruned(project):
     ]
     assert tables[0]["fid"] | {"value": 15.5, "noise": 0.5, "previous": 15.0} == tables[0]["fid"]
     assert tables[0]["nested.steps"]["beyond noise"] == "–"
-    assert f"beside {middle['tag']}; beyond noise: by more than 2 standard" in shown[0]["metrics"]["description"]
+    assert f"beside {middle['tag']}; beyond noise: fid by more than 2 standard" in shown[0]["metrics"]["description"]
     # each toy picture is one gray, the number of steps: the previous one's, this one's, and the difference
     with Image.open(io.BytesIO(base64.b64decode(shown[0]["beside-previous"]["data"].partition(",")[2]))) as sheet:
         grays = [sheet.getpixel((x, 10)) for x in range(10, sheet.width, sheet.width // 3)]
