@@ -20,9 +20,10 @@ from ruamel.yaml import YAML
 
 from gan.errors import DataError, ParamsError
 from gan.lecture import is_published, published_tail_mean
-from gan.pages import pictures, tables
+from gan.pages import inputs, pictures, tables
 from gan.params import read_file
 from stages import report as stage
+from tests.pages.accessibility import check_contrast
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = [0, 50, 100]
@@ -271,24 +272,7 @@ def test_headings_are_nested_in_order(run):
 
 
 def test_text_has_contrast_in_both_colour_schemes(run):
-    """WCAG 2.2, 1.4.3 and 1.4.11: at least 4.5 for text, 3 for lines of a chart."""
-    schemes = re.findall(r":root \{(.*?)\}", make_page(), re.DOTALL)
-    assert len(schemes) == 2
-    for scheme in schemes:
-        colors = dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", scheme))
-        for ground in ("paper", "card"):
-            assert min(contrast(colors[name], colors[ground]) for name in ("ink", "soft")) >= 4.5
-            assert min(contrast(colors[name], colors[ground]) for name in ("first", "second", "third")) >= 3
-
-
-def contrast(one, other):
-    def luminance(color):
-        channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    low, high = sorted([luminance(one), luminance(other)])
-    return (high + 0.05) / (low + 0.05)
+    check_contrast(make_page())
 
 
 def log_table(page):
@@ -480,6 +464,25 @@ def test_a_gallery_without_snapshots(run):
     for path in stage.GALLERY.glob("img-*.png"):
         path.unlink()
     assert error_of(stage.main).startswith("data/gallery: no file img-<step>.png")
+
+
+def test_a_thinned_run_keeps_its_ends_and_is_evenly_spaced():
+    for count, most in itertools.product(range(1, 30), range(2, 12)):
+        steps = list(range(count))
+        kept = inputs.thinned(steps, most=most)
+        assert kept[0] == 0 and kept[-1] == count - 1 and len(kept) <= most
+        assert kept == steps or 2 * len(kept) >= most  # no more is left out than must be
+        gaps = {b - a for a, b in itertools.pairwise(kept[1:])}
+        assert len(gaps) <= 1 and (len(kept) < 3 or kept[1] - kept[0] <= min(gaps))
+
+
+def test_a_long_run_is_embedded_in_part_and_the_page_says_so(run):
+    change_params(run, "report", most_snapshots=2)
+    page = Page(make_page())
+    pictures = [element["attributes"]["alt"] for element in page.all("img") if "Samples at step" in element["attributes"]["alt"]]
+    assert pictures == [f"Samples at step {step}" for step in (STEPS[-1], STEPS[0], STEPS[-1])]
+    assert f"2 of the {len(STEPS)} snapshots in data/gallery" in page.texts("summary")
+    assert [len(row["texts"]) for row in data_of(page, "evolution-data")["training"]] == [2, 2, 2]
 
 
 def test_an_error_is_one_line_of_the_command_and_keeps_the_old_page(run):
