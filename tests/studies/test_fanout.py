@@ -9,8 +9,12 @@ from collections import Counter
 
 import httpx
 import pytest
+from prefect import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from benchmarks.server import free_port
+from flows.studies import cell_runs
+from flows.studies.fanout import study_cell
 from tests.helpers.study_fleet import Fleet
 from tests.helpers.toy_project import SOURCE, Project, Runs, make_project, server_in, server_url, wait_for
 from tests.studies.campaign import campaign
@@ -172,6 +176,13 @@ def test_neither_the_death_of_the_coordinator_nor_that_of_the_server_costs_a_run
 def states(fleet, beginning):
     """Type of state -> how many flow runs have it, of those whose names begin so."""
     return Counter(run["state"]["type"] for run in fleet.runs() if run["name"].startswith(beginning))
+
+
+@pytest.mark.slow(seconds=15)
+def test_more_runs_are_looked_at_than_the_server_names_at_once():
+    with temporary_settings({PREFECT_API_URL: server_url()}), get_client(sync_client=True) as client:
+        runs = [client.create_flow_run(study_cell, parameters={}).id for _ in range(201)]
+        assert cell_runs.states(runs).keys() == {str(run) for run in runs}
 
 
 @pytest.mark.long
