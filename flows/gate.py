@@ -54,8 +54,8 @@ def verdict_on(content, settings, *, last_content, last_tag, same_ruler=True, sp
     if worse_by <= 0:
         return Verdict("accepted", change + "not worse")
     if worse_by <= allowed:
-        return Verdict("accepted", change + f"worse by {worse_by:.3g}, within the allowed {allowed:.3g}")
-    return Verdict("worse", change + f"worse by {worse_by:.3g}, more than the allowed {allowed:.3g}")
+        return Verdict("accepted", change + f"worse by {worse_by:.3g}, no more than the {allowed:.3g} that noise explains")
+    return Verdict("worse", change + f"worse by {worse_by:.3g}, more than the {allowed:.3g} that noise explains")
 
 
 def measurement(content, settings, where):
