@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import sys
 from collections import Counter
 from pathlib import Path
@@ -44,7 +45,7 @@ class Fleet:
         self.project.run(*prefect, "work-pool", "create", POOL[1], "--type", "process", "--overwrite")
         self.project.run(*prefect, "deploy", "--name", "cells")
         self.places = [self.clone(f"worker-{number}") for number in range(workers)]
-        self._running, self._starts = {}, 0
+        self._running, self._starts, self._coordinators = {}, 0, []
 
     def clone(self, name):
         """A clone as on another machine: with a DVC cache of its own."""
@@ -82,10 +83,16 @@ class Fleet:
 
     def coordinate(self, log):
         """Start the coordinator, whose output goes to the file `log` of the project's."""
-        return self.project.start("run", NAME, "--workers", program=("commands", "study"), log=log, group=True)
+        process = self.project.start("run", NAME, "--workers", program=("commands", "study"), log=log, group=True)
+        self._coordinators.append(process)
+        return process
 
     def close(self):
-        """End the workers, and wait for what they have started."""
+        """End coordinators and workers, and wait for what they have started."""
+        for process in self._coordinators:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
         for number in list(self._running):
             self.kill_worker(number)
         wait_for(lambda: not [line for place in self.places for line in place.processes()], 60, "the workers' processes")

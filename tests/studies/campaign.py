@@ -5,6 +5,7 @@
 
 import contextlib
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -70,6 +71,7 @@ def _wait(process, seconds):
 @click.option("--seed", default=0, show_default=True, help="Of who is killed, and when.")
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Leave all files in this new folder.")
 def main(cells, kill_every_seconds, seed, keep):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what runs is ended as well
     with contextlib.ExitStack() as stack:
         folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="campaign-")))
         folder.mkdir(exist_ok=True)
