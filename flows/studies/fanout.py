@@ -1,7 +1,7 @@
 """A study's cells as runs of a deployment, on whatever workers its work pool has.
 
 The coordinator is a flow of its own. It asks for a run of each cell, waits for them, and learns of their records through the git
-remote. Nothing is lost with it, with a worker or with the server: whoever comes next goes on from the records and the runs.
+remote. No cell is lost with it, with a worker or with the server: whoever comes next goes on from the records and the runs.
 """
 
 import contextlib

@@ -108,6 +108,10 @@ class Fleet:
         """(seed, steps) -> how often a training of it came to its end, wherever it was."""
         return Counter(tuple(map(int, line.split())) for line in self.trained_file.read_text().splitlines())
 
+    def trained_again(self):
+        """What a training was made of that came to its end more than once."""
+        return [key for key, times in self.trained().items() if times > 1]
+
     def runs(self):
         """All flow runs of the server, the cells' and the coordinators'."""
         found, more = [], [None]
@@ -135,7 +139,6 @@ class Fleet:
                 found.append(f"{name}: other metrics")
             if self._model(records[name]) != f"{seed} {steps}":
                 found.append(f"{name}: another model on DVC's remote")
-        found += [f"{key}: trained {times} times" for key, times in self.trained().items() if times != 1]
         found += [f"{key}: never trained" for key in set(expected.values()) - set(self.trained())]
         return found
 

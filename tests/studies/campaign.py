@@ -31,6 +31,7 @@ class Seen:
     code: int  # of the coordinator
     log: str  # what it printed
     wrong: list[str]
+    trained_again: int  # cells whose training came to its end more than once: the worker died before others could learn of it
 
 
 def campaign(folder, *, cells, kill_every_seconds, seed=0):
@@ -55,7 +56,8 @@ def campaign(folder, *, cells, kill_every_seconds, seed=0):
             runs = sum(run["name"].startswith("steps-") for run in fleet.runs())
         finally:
             fleet.close()
-        return Seen(cells, kills, runs, seconds, coordinator.poll(), fleet.project.log("coordinator.log"), fleet.wrong())
+        log, again = fleet.project.log("coordinator.log"), len(fleet.trained_again())
+        return Seen(cells, kills, runs, seconds, coordinator.poll(), log, fleet.wrong(), again)
 
 
 def _wait(process, seconds):
@@ -79,7 +81,7 @@ def main(cells, kill_every_seconds, seed, keep):
     click.echo(seen.log)
     click.echo(
         f"{seen.cells} cells in {seen.seconds:.0f} s; a worker was killed {seen.kills} times; "
-        f"{seen.runs} flow runs; the coordinator ended with {seen.code}"
+        f"{seen.runs} flow runs; {seen.trained_again} cells trained again; the coordinator ended with {seen.code}"
     )
     click.echo("\n".join([f"WRONG {line}" for line in seen.wrong] or ["every cell is recorded once, with its bytes"]))
     sys.exit(1 if seen.wrong or seen.code != 0 else 0)

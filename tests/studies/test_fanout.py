@@ -170,7 +170,7 @@ def test_neither_the_death_of_the_coordinator_nor_that_of_the_server_costs_a_run
             assert states(fleet, "study steps") == {"COMPLETED": 1, "CRASHED": 1}
         finally:
             fleet.close()
-    assert fleet.wrong() == []
+    assert fleet.wrong() == [] and fleet.trained_again() == []
 
 
 def states(fleet, beginning):
@@ -190,5 +190,5 @@ def test_more_runs_are_looked_at_than_the_server_names_at_once():
 @pytest.mark.timeout(900)
 def test_a_small_campaign_against_the_workers(tmp_path):
     seen = campaign(tmp_path, cells=8, kill_every_seconds=10)
-    assert seen.kills > 2 and seen.wrong == []
+    assert seen.kills > 2 and seen.wrong == [] and seen.trained_again <= seen.kills
     assert seen.code == 0, seen.log
