@@ -10,7 +10,6 @@ import pytest
 from flows.git import Repository
 from flows.worktree import left_over, worktree
 
-
 _GIT = """#!/bin/sh
 moment=none
 for word in {moments}; do case "$*" in *"worktree $word"*) moment=$word;; esac; done

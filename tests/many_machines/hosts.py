@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 
+from benchmarks.storage import Storage, sshd
 from tests.helpers import toy_project
 from tests.helpers.pipeline_project import ROOT, Project
 from tests.helpers.toy_project import wait_for
@@ -30,7 +31,7 @@ def why_not():
     """Why there can be no such team on this machine, in one line; None where there can."""
     if reason := network.why_not():
         return reason
-    if not _sshd():
+    if not sshd():
         return "sshd is not installed (Debian: openssh-server)"
     if not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")) and shutil.which("initdb") is None:
         return "PostgreSQL is not installed (Debian: postgresql)"
@@ -107,6 +108,10 @@ class Team:
     storage: subprocess.Popen | None = None
 
     @property
+    def store(self):
+        return Storage(self.folder / "storage", self.hosts["storage"].address)
+
+    @property
     def url(self):
         return f"http://{self.hosts['server'].address}:{_SERVER_PORT}/api"
 
@@ -135,11 +140,23 @@ class Team:
         self.server.send_signal(signal.SIGTERM)
         self.server.wait(120)
 
+    def change_deployment(self, name, **changes):
+        """Change what the server knows of a deployment."""
+        path = f"{self.url}/deployments/{self._deployment(name)}"
+        httpx.patch(path, json=changes, auth=tuple(LOGIN.split(":", 1)), timeout=60).raise_for_status()
+
+    def limit_requests(self, slots):
+        """Let only so many runs that were asked for be under way at once, so that each holds a slot."""
+        self.change_deployment("request", concurrency_limit=slots, concurrency_options={"collision_strategy": "ENQUEUE"})
+
     def request(self, *overrides):
         """Ask for a run with these parameters; its id."""
-        [deployment] = self.post("deployments/filter", {"deployments": {"name": {"any_": ["request"]}}})
         body = {"parameters": {"overrides": list(overrides)}, "state": {"type": "SCHEDULED"}}
-        return self.post(f"deployments/{deployment['id']}/create_flow_run", body)["id"]
+        return self.post(f"deployments/{self._deployment('request')}/create_flow_run", body)["id"]
+
+    def _deployment(self, name):
+        [found] = self.post("deployments/filter", {"deployments": {"name": {"any_": [name]}}})
+        return found["id"]
 
     def run_of(self, run_id):
         return self.post("flow_runs/filter", {"flow_runs": {"id": {"any_": [run_id]}}})[0]
@@ -168,30 +185,22 @@ class Team:
         return self.git_at_storage("for-each-ref", "refs/pipeline/").split()
 
     def git_at_storage(self, *arguments):
-        done = subprocess.run(["git", *arguments], cwd=self.folder / "storage/git", capture_output=True, text=True, check=True)
+        done = subprocess.run(["git", *arguments], cwd=self.store.folder / "git", capture_output=True, text=True, check=True)
         return done.stdout
 
     def add_worker(self, name):
         """A new machine: a home of its own, and a clone of what is on the storage host."""
         folder = self.folder / name
-        home = folder / "home"
-        (home / ".ssh").mkdir(parents=True)
-        storage = self.hosts["storage"].address
-        key = (self.folder / "storage/host_key.pub").read_text().split()
-        (home / ".ssh/known_hosts").write_text(f"{storage} {key[0]} {key[1]}\n")
-        shutil.copy(self.folder / "storage/user_key", home / ".ssh/id_ed25519")
-        options = f"-F none -i {home}/.ssh/id_ed25519 -o UserKnownHostsFile={home}/.ssh/known_hosts"
         environment = {
             **_environment(self.folder),
-            "HOME": str(home),
-            "GIT_SSH_COMMAND": f"ssh {options} -o BatchMode=yes -o ServerAliveInterval=15 -o ServerAliveCountMax=8",
-            "PREFECT_HOME": str(home / "prefect"),
+            **self.store.let_in(folder / "home"),
+            "PREFECT_HOME": str(folder / "home/prefect"),
             "PREFECT_API_URL": self.url,
             "PREFECT_API_AUTH_STRING": LOGIN,
         }
         worker = Worker(self.hosts[name], folder, environment)
         worker.clone.mkdir()
-        worker.run("git", "clone", "--quiet", f"ssh://root@{storage}{self.folder}/storage/git", ".")
+        worker.run("git", "clone", "--quiet", self.store.url("git"), ".")
         self.workers[name] = worker
         return worker
 
@@ -259,25 +268,11 @@ def _md5(path):
     return hashlib.md5(path.read_bytes()).hexdigest() if path.exists() else None
 
 
-def _sshd():
-    return shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
-
-
 def _start_storage(made):
-    folder = made.folder / "storage"
-    folder.mkdir()
-    for name in ("host_key", "user_key"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
-    (folder / "dvc").mkdir()
-    subprocess.run(["git", "init", "--quiet", "--bare", "-b", "main", str(folder / "git")], check=True)
-    (folder / "sshd_config").write_text(
-        f"HostKey {folder}/host_key\nAuthorizedKeysFile {folder}/user_key.pub\nStrictModes no\nUsePAM no\n"
-        f"PermitRootLogin yes\nPasswordAuthentication no\nPidFile none\nSubsystem sftp internal-sftp\n"
-    )
-    os.makedirs("/run/sshd", exist_ok=True)  # the folder that sshd shuts its unprivileged part in
-    with open(folder / "sshd.log", "wb") as log:
+    made.store.create()
+    with open(made.store.folder / "sshd.log", "wb") as log:
         made.storage = subprocess.Popen(
-            made.hosts["storage"].command(_sshd(), "-D", "-e", "-f", folder / "sshd_config"),
+            made.hosts["storage"].command(*made.store.command()),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -306,13 +301,12 @@ def _start_project(made, make_project):
     folder = made.folder / "start"
     make_project(folder)
     shutil.copy(ROOT / "prefect.yaml", folder)
-    storage = f"ssh://root@{made.hosts['storage'].address}{made.folder}/storage/dvc"
     options = ["-c", "user.name=someone", "-c", "user.email=someone@example.org"]
     for command in (
-        ["dvc", "remote", "add", "--default", "storage", storage],
+        ["dvc", "remote", "add", "--default", "storage", made.store.url("dvc")],
         ["git", "add", "--all"],
         ["git", *options, "commit", "--quiet", "-m", "Share"],
-        ["git", "push", "--quiet", str(made.folder / "storage/git"), "main"],
+        ["git", "push", "--quiet", str(made.store.folder / "git"), "main"],
     ):
         subprocess.run(command, cwd=folder, env=_environment(made.folder), check=True)
 
