@@ -17,6 +17,7 @@ from flows.operations.server import read_login, serve, settings
 from flows.settings import FlowParams
 from gan.errors import UserError
 from tests.helpers.toy_project import SOURCE, Runs, make_project, run_id, server_url, wait_for
+from tests.soak.faults_machine import small_disk
 
 
 class _Mailbox(socketserver.StreamRequestHandler):
@@ -151,7 +152,24 @@ def test_a_folder_too_deep_for_a_socket_is_refused(tmp_path):
         pass
 
 
-def test_a_stage_is_not_started_on_a_full_disk(tmp_path):
+@pytest.mark.slow(seconds=10)
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_stage_is_not_started_on_a_full_disk_and_nothing_is_lost(tmp_path):
+    with small_disk(tmp_path / "disk", 80 << 20) as disk:
+        project = make_project(disk, ran=True, api_url=server_url())
+        (disk / "ballast").write_bytes(bytes(20 << 20))
+        done = project.pipeline("--set", "train.steps=4", check=False)
+        last = done.stdout.splitlines()[-1]
+        assert last.startswith("Failed: train is not started: 0.0"), done.stdout
+        assert last.endswith(" GB free on the disk, flow.free_gigabytes asks for 0.1; gan maintain makes room")
+        assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+        assert Runs(server_url()).state(run_id(done.stderr)) == ("FAILED", "Failed")
+        assert (project.root / "data/model/weights.txt").read_text() == "0 3"
+        (disk / "ballast").unlink()
+        assert "train Ran" in project.pipeline("--set", "flow.free_gigabytes=0.01").stdout
+
+
+def test_what_lacks_of_room_is_one_line(tmp_path):
     asked = FlowParams.model_construct(free_gigabytes=1e9)
     assert "flow.free_gigabytes asks for 1e+09; gan maintain makes room" in lack_of_room(tmp_path, asked)
     assert lack_of_room(tmp_path, FlowParams.model_construct(free_gigabytes=0.0)) is None

@@ -4,6 +4,7 @@ With `--toy` the stages have no weight and keep no checkpoints. Prints what it d
 with 77 where there can be no such team on this machine.
 """
 
+import os
 import signal
 import sys
 import time
@@ -42,6 +43,7 @@ def _play(made, sets, say, *, resumes):
     first, second = made.request(*sets[0]), made.request(*sets[1])
     states = made.wait_for_end([first, second], 900)
     assert [state["name"] for state in states] == ["Completed"] * 2, states
+    made.change_deployment("a", parameters={"dry_run": True})
     a.stop()
     assert not a.processes(), a.processes()
     say("a has trained two sets")
@@ -87,6 +89,7 @@ def _play(made, sets, say, *, resumes):
     # that one is dead the automation alone can know, or the next run on the same clone
     assert [run for run, state in zip(runs, states, strict=True) if state["type"] == "CRASHED"] == taken[:1]
     assert set(named) <= {"Completed", "Cached", "Worse", "Crashed", "NotPushed"}, named
+    see_maintenance(made, a, say)
     for worker in (a, b):
         worker.stop()
         assert not worker.processes(), worker.processes()
@@ -94,6 +97,26 @@ def _play(made, sets, say, *, resumes):
     assert made.slots_held() == 0 and not made.claims(), (made.slots_held(), made.claims())
     say("no slot and no claim is held")
     check_versions(made, len(sets), say)
+
+
+def see_maintenance(made, worker, say):
+    """See that the worker's maintenance starts by its schedule, first as the dry run that it was made before, then in earnest."""
+    name = worker.host.name
+    assert made.deployment(name)["parameters"] == {"dry_run": True}, "what was changed is kept when the worker starts again"
+    old = worker.clone / ".scratch/train-old"
+    old.mkdir(parents=True)
+    os.utime(old, (0, 0))
+    made.change_schedule(name, schedule={"interval": 5})
+    first = wait_for(lambda: made.completed_by_schedule(name), 180, "a dry maintenance")[0]
+    assert "checkpoints: 1 would go: train-old" in first and old.exists(), first
+    made.change_deployment(name, parameters={})
+    done = wait_for(
+        lambda: [text for text in made.completed_by_schedule(name) if "checkpoints: 1 gone" in text], 180, "a real maintenance"
+    )
+    assert not old.exists()
+    made.change_schedule(name, active=False)
+    say(f"{name}'s maintenance has started by its schedule: {first}")
+    say(f"and in earnest: {done[0]}")
 
 
 def check_versions(made, count, say):

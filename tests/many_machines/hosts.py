@@ -140,10 +140,18 @@ class Team:
         self.server.send_signal(signal.SIGTERM)
         self.server.wait(120)
 
+    def patch(self, path, body):
+        httpx.patch(f"{self.url}/{path}", json=body, auth=tuple(LOGIN.split(":", 1)), timeout=60).raise_for_status()
+
     def change_deployment(self, name, **changes):
         """Change what the server knows of a deployment."""
-        path = f"{self.url}/deployments/{self._deployment(name)}"
-        httpx.patch(path, json=changes, auth=tuple(LOGIN.split(":", 1)), timeout=60).raise_for_status()
+        self.patch(f"deployments/{self.deployment(name)['id']}", changes)
+
+    def change_schedule(self, name, **changes):
+        """Change the one schedule of a deployment."""
+        deployment = self.deployment(name)
+        [schedule] = deployment["schedules"]
+        self.patch(f"deployments/{deployment['id']}/schedules/{schedule['id']}", changes)
 
     def limit_requests(self, slots):
         """Let only so many runs that were asked for be under way at once, so that each holds a slot."""
@@ -152,11 +160,20 @@ class Team:
     def request(self, *overrides):
         """Ask for a run with these parameters; its id."""
         body = {"parameters": {"overrides": list(overrides)}, "state": {"type": "SCHEDULED"}}
-        return self.post(f"deployments/{self._deployment('request')}/create_flow_run", body)["id"]
+        return self.post(f"deployments/{self.deployment('request')['id']}/create_flow_run", body)["id"]
 
-    def _deployment(self, name):
+    def deployment(self, name):
         [found] = self.post("deployments/filter", {"deployments": {"name": {"any_": [name]}}})
-        return found["id"]
+        return found
+
+    def completed_by_schedule(self, name):
+        """The messages of a deployment's runs that started by its schedule and ended well, oldest first."""
+        where = {
+            "deployments": {"name": {"any_": [name]}},
+            "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}},
+            "sort": "START_TIME_ASC",
+        }
+        return [run["state"]["message"] for run in self.post("flow_runs/filter", where) if run["auto_scheduled"]]
 
     def run_of(self, run_id):
         return self.post("flow_runs/filter", {"flow_runs": {"id": {"any_": [run_id]}}})[0]
