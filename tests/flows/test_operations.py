@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import socketserver
+import subprocess
+import sys
 import threading
 import time
 
@@ -119,6 +121,56 @@ def test_people_are_told_what_went_wrong_and_when_it_is_good_again_and_old_thing
     assert again.startswith("Completed: ") and "train Restored" in again, again
     for automation in Runs(server_url())._post("/automations/filter", {}):
         assert automation["enabled"]
+
+
+# stands for environment.py: what it makes runs this environment's Python, and it notes what it was asked for
+_ENVIRONMENT = f"""import pathlib, sys
+
+folder = pathlib.Path(sys.argv[1])
+(folder / "bin").mkdir(parents=True, exist_ok=True)
+for name, words in (("python", ""), ("gan", "-m commands")):
+    (folder / "bin" / name).write_text('#!/bin/sh\\nexec {sys.executable} ' + words + ' "$@"\\n')
+    (folder / "bin" / name).chmod(0o755)
+with open(folder / "log", "a") as log:
+    print(sys.argv[2], file=log)
+"""
+
+
+@pytest.mark.slow(seconds=15)
+def test_a_worker_that_starts_takes_up_new_commits_and_makes_its_environment_anew(tmp_path):
+    project = make_project(tmp_path, ran=True, api_url="http://127.0.0.1:9/api")
+    for name in ("Makefile", "pyproject.toml", "requirements.in", "requirements.lock", "requirements-installer.lock"):
+        shutil.copy(SOURCE / name, project.root)
+    (project.root / "environment.py").write_text(_ENVIRONMENT)
+    project.commit("Deploy")
+    project.run("git", "init", "--quiet", "--bare", "-b", "main", str(tmp_path / "git"))
+    project.git("remote", "add", "origin", str(tmp_path / "git"))
+    project.git("push", "--quiet", "origin", "main")
+    clone = tmp_path / "clone"
+    project.run("git", "clone", "--quiet", str(tmp_path / "git"), str(clone))
+
+    def worker():
+        """What `make worker` says where there is no server, and what its environment was made of so far."""
+        done = subprocess.run(
+            ["make", "worker", "ARGS=--name 'a b'"], cwd=clone, env=project.environment, capture_output=True, text=True
+        )
+        assert done.stdout.count("BAD server: http://127.0.0.1:9/api does not answer") == 1, done.stdout + done.stderr
+        return done.stdout, (clone / ".venv/log").read_text().splitlines()
+
+    said, made = worker()
+    assert "at commit" not in said and made == ["requirements.lock", "."]
+    (project.root / "new.txt").write_text("a commit that changes no lock")
+    project.commit("Change something")
+    project.git("push", "--quiet", "origin", "main")
+    said, made = worker()
+    assert f"at commit {project.git('rev-parse', 'HEAD')[:12]}" in said and len(made) == 2
+    with open(project.root / "requirements.lock", "a") as lock:
+        lock.write("# another\n")
+    project.commit("Change the lock")
+    project.git("push", "--quiet", "origin", "main")
+    said, made = worker()
+    assert "at commit" in said and made == ["requirements.lock", "."] * 2
+    assert (clone / "requirements.lock").read_bytes() == (project.root / "requirements.lock").read_bytes()
 
 
 def test_the_server_serves_this_machine_alone_without_a_login(tmp_path):
