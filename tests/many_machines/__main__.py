@@ -35,7 +35,7 @@ def main():
 
 def _play(made, sets, say, *, resumes):
     a, b = made.workers["a"], made.workers["b"]
-    a.gan("deploy", "--silent-seconds", "90")
+    a.gan("deploy", "--silent-seconds", "150")
     made.limit_requests(_SLOTS)
     say("server, storage and two workers are there")
 
