@@ -69,7 +69,7 @@ lock: ## renew the lock files from requirements*.in (newest versions within thei
 	@$(VENV)-lock/bin/pip install --quiet uv
 	@for name in requirements requirements-test requirements-bench requirements-live requirements-audit requirements-installer; do \
 	  $(VENV)-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
-	    --no-emit-index-url $$name.in -o $$name.lock || exit 1; \
+	    --no-emit-index-url --no-emit-package playwright --no-emit-package pyee $$name.in -o $$name.lock || exit 1; \
 	done
 
 many-machines: env-test ## a server, storage and workers on namespaces of this machine, while things break; as root, some ten minutes

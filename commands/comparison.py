@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows import metrics, revisions
+from flows.gate import LOCK, out_digest
 from flows.metrics import ComparedMetric
 from flows.request import Parameters
 from flows.revisions import Revision
@@ -28,14 +29,18 @@ class TwoRuns:
     gate: GateSettings  # the working tree's: today's rule, for runs of any age
     metrics: list[ComparedMetric]
     parameters: list[tuple[str, str, str]]  # dotted name, old, new
+    same_ruler: bool  # whether the same judge has measured both
 
     def verdict(self, *, shown):
         """One or two sentences on the gate's metric, named as `shown`."""
         return change.verdict(self.metrics, metric=self.gate.metric, direction=self.gate.direction, shown=shown)
 
     def warnings(self):
-        """A line for each run whose results were made with other parameters than it has."""
+        """A line where not the same judge has measured both, and for each run whose results other parameters have made."""
         lines = []
+        if not self.same_ruler:
+            moves = f"which alone moves {self.gate.metric} by about {100 * self.gate.ruler_spread:.2g} %"
+            lines.append(f"Different judges have measured the two runs, {moves}; by how much the others is not stated.")
         for run in (self.old, self.new):
             if names := run.stale_params():
                 shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
@@ -48,12 +53,14 @@ def find_both(repository, old, new):
     old, new = revisions.find(repository, old), revisions.find(repository, new)
     gate = Parameters.in_tree(repository).settings.gate
     spreads = [measured(repository.root, run.params(), margin=gate.margin) for run in (new, old)]
+    same_ruler = _ruler(old, gate) == _ruler(new, gate)
     return TwoRuns(
         old=old,
         new=new,
         gate=gate,
-        metrics=metrics.compare(new.metrics(), old.metrics(), gate, measured=spreads),
+        metrics=metrics.compare(new.metrics(), old.metrics(), gate, measured=spreads, same_ruler=same_ruler),
         parameters=change.parameter_changes(old.params(), new.params()),
+        same_ruler=same_ruler,
     )
 
 
@@ -96,6 +103,11 @@ def overlay(two, *, missing):
 def described(run):
     """What a Revision is, in a few words."""
     return "edits included" if run.commit is None else f"commit {run.commit[:12]}"
+
+
+def _ruler(run, gate):
+    """The digest of the judge that measured a Revision, as its dvc.lock has it; None where it names none."""
+    return None if gate.ruler is None else out_digest(run.read(LOCK), gate.ruler)
 
 
 @contextmanager

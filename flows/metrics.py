@@ -61,13 +61,14 @@ def explained_by_noise(noise, previous_noise, margin):
     return margin * math.hypot(noise, previous_noise)
 
 
-def compare(metrics, previous, gate, *, measured=({}, {})):
+def compare(metrics, previous, gate, *, measured=({}, {}), same_ruler=True):
     """A ComparedMetric for each metric of two flat dicts, in their order.
 
     gate: the GateSettings. Its margin holds for every metric, its spread over seeds for its own metric alone, since it was
     measured for no other.
     measured: metric -> spread over seeds as a share of the metric, as a study has measured it, of the runs with the parameters
     of `metrics` and with those of `previous`.
+    same_ruler: whether the same judge has measured both. If not, the gate's spread over judges counts, for its own metric.
     """
     names = [*metrics, *(name for name in previous if name not in metrics)]
     noises = {name: gate.noise if name == gate.metric else name + NOISE_SUFFIX for name in names}
@@ -75,17 +76,18 @@ def compare(metrics, previous, gate, *, measured=({}, {})):
     for name in (name for name in names if name not in noises.values()):
         assumed = gate.seed_spread if name == gate.metric else 0.0
         spreads = [one.get(name, assumed) for one in measured]
-        found.append(_compare_one(name, noises[name], metrics, previous, spreads, gate.margin))
+        ruler = 0.0 if same_ruler or name != gate.metric else gate.ruler_spread
+        found.append(_compare_one(name, noises[name], metrics, previous, spreads, ruler, gate.margin))
     return found
 
 
-def _compare_one(name, noise_name, metrics, previous, spreads, margin):
+def _compare_one(name, noise_name, metrics, previous, spreads, ruler, margin):
     values = metrics.get(name), previous.get(name)
     noises = _number(metrics.get(noise_name)), _number(previous.get(noise_name))
     numbers = None not in map(_number, values)
     explained = None
     if numbers and None not in noises:
-        both = [with_spreads(noise, value, [spread]) for noise, value, spread in zip(noises, values, spreads, strict=True)]
+        both = [with_spreads(noise, value, [spread, ruler]) for noise, value, spread in zip(noises, values, spreads, strict=True)]
         explained = explained_by_noise(*both, margin)
     return ComparedMetric(
         metric=name,

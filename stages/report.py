@@ -42,9 +42,9 @@ def main():
     explorer = inputs.read_explorer(GALLERY, scale=layout.scale)
     trajectory = inputs.read_table(TRAJECTORY, columns=["step"]) if TRAJECTORY.exists() else {}
     published = is_published(train.model_dump(), lecture_params.model_dump())
-    snapshots = [
-        {"step": step, "uri": inputs.read_picture(path, scale=layout.scale)} for step, path in inputs.snapshot_paths(GALLERY)
-    ]
+    taken = inputs.snapshot_paths(GALLERY)
+    shown = inputs.thinned(taken, most=params.most_snapshots)
+    snapshots = [{"step": step, "uri": inputs.read_picture(path, scale=layout.scale)} for step, path in shown]
     steps = [snapshot["step"] for snapshot in snapshots]
     page = report.render(
         title=params.title,
@@ -53,6 +53,7 @@ def main():
         final=inputs.read_picture(GALLERY / "final.png", scale=layout.final_scale),
         explorer=explorer,
         snapshots=snapshots,
+        snapshots_taken=len(taken),
         frame_milliseconds=layout.frame_milliseconds,
         evolution=tables.evolution(steps, charts.training_values(history, steps), trajectory),
         training_curves=charts.training_curves(history, steps),

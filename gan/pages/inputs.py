@@ -108,6 +108,13 @@ def snapshot_paths(folder):
     return found
 
 
+def thinned(items, *, most):
+    """At most `most` (2 or more) of the items, equally far apart, counted from the last one, and the first one in any case."""
+    stride = max(1, -(-(len(items) - 1) // (most - 1)))
+    kept = items[::-1][::stride][::-1]
+    return kept if (len(items) - 1) % stride == 0 else [items[0], *kept]
+
+
 def _lines(file):
     """The lines of an open text file; ValueError for one that is empty, or longer than any of a table."""
     while line := file.readline(_LONGEST_LINE):

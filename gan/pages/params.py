@@ -20,6 +20,7 @@ class GalleryParams(Section):
 
 
 class ReportParams(Section):
-    """What the report's page is called."""
+    """What the report's page is called, and how much of a long run it embeds."""
 
     title: str = Field(min_length=1, max_length=200)
+    most_snapshots: int = Field(ge=2, le=10_000)

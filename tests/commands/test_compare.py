@@ -114,6 +114,23 @@ def test_the_working_tree_is_compared_with_its_edits(project):
     assert "Only one of them is class-conditional" in page and page.count("<img ") == 2
 
 
+def test_other_judges_are_named_and_their_spread_counts(project):
+    (project / "dvc.yaml").write_text(DVC.replace("outs: [", "outs: [data/judge/judge.keras, "))
+    (project / ".gitignore").write_text((project / ".gitignore").read_text() + "/data/judge\n")
+    for name in ("one", "another"):
+        (project / "data/judge").mkdir(exist_ok=True)
+        (project / "data/judge/judge.keras").write_text(name)
+        run(project, sys.executable, "-m", "dvc", "commit", "-q", "-f")
+        run(project, "git", "add", "-A")
+        run(project, "git", "commit", "-qm", name)
+        run(project, "git", "tag", name)
+        write_run(project, seed=1, steps=7, fid=13.0)
+    code, output, errors = gan(project, "versions", "compare", "one", "another")
+    assert code == 0 and errors.startswith("Different judges have measured the two runs, which alone moves fid by about 6 %")
+    # 2 * hypot(0.3, 0.06 * 11, 0.3, 0.06 * 13) is 2.2; without the judges' spread it is 0.85
+    assert "worse by 2.0, no more than the 2.2 that noise explains." in output
+
+
 def test_the_change_report_links_its_pictures(project):
     code, text, errors = gan(project, "report-change", "old", "new", "--markdown", "--pictures", "report/pictures")
     assert (code, errors) == (0, "")

@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import re
-import shutil
 import subprocess
 from types import SimpleNamespace
 
@@ -17,8 +16,9 @@ from PIL import Image
 
 from gan.pages import change, compare, compare_charts, compare_pictures
 from gan.pages.pictures import grid, sample
+from tests.pages.axe import violations_everywhere
+from tests.pages.browser import BROWSER, browser_tab
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 EVIL = (
     "</title></script><script>alert(1)</script><img src=x onerror=alert(1)> \"'&{{ 7 * 7 }} "
     "`a` ``b`` |c| [d](e) @all #1 *f* _g_\nh"
@@ -376,3 +376,13 @@ def test_a_browser_without_network_flips_the_pictures(tmp_path, width):
         "curves": 4,
         "overflow": 0,
     }
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome on PATH")
+def test_everybody_can_use_the_page(tmp_path):
+    file = tmp_path / "page.html"
+    file.write_text(page())
+    with browser_tab(tmp_path) as tab:
+        assert violations_everywhere(tab, lambda: tab.open(file.as_uri())) == []
+        assert (tab.errors, tab.requests) == ([], [])

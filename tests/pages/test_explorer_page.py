@@ -20,6 +20,7 @@ from gan.pages import latents  # noqa: E402
 from gan.training.networks import build_generator  # noqa: E402
 from stages import gallery, report  # noqa: E402
 from tests.helpers.small_digits import write_normalized  # noqa: E402
+from tests.pages.axe import violations_everywhere  # noqa: E402
 from tests.pages.browser import BROWSER, browser_tab  # noqa: E402
 from tests.pages.firefox import FIREFOX, firefox_tab  # noqa: E402
 from tests.pages.test_explorer import small_judge  # noqa: E402
@@ -406,6 +407,11 @@ def test_every_control_has_a_name(tab, made):
     shown = [node for node in tree if not node["ignored"] and node["role"]["value"] in roles]
     assert {node["role"]["value"] for node in shown} >= {"button", "slider", "spinbutton", "radio", "textbox"}
     assert [node["role"]["value"] for node in shown if not node["name"]["value"].strip()] == []
+
+
+@pytest.mark.parametrize("name", ["lecture", "conditional-350s"])
+def test_everybody_can_use_the_page(tab, made, name):
+    assert violations_everywhere(tab, lambda: open_page(tab, made, name)) == []
 
 
 def test_without_scripts_still_pictures_are_shown_and_no_control_that_does_nothing(tab, made):

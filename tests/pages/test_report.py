@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 
 from gan.errors import DataError, ParamsError
 from gan.lecture import is_published, published_tail_mean
-from gan.pages import pictures, tables
+from gan.pages import inputs, pictures, tables
 from gan.params import read_file
 from stages import report as stage
 
@@ -480,6 +480,25 @@ def test_a_gallery_without_snapshots(run):
     for path in stage.GALLERY.glob("img-*.png"):
         path.unlink()
     assert error_of(stage.main).startswith("data/gallery: no file img-<step>.png")
+
+
+def test_a_thinned_run_keeps_its_ends_and_is_evenly_spaced():
+    for count, most in itertools.product(range(1, 30), range(2, 12)):
+        steps = list(range(count))
+        kept = inputs.thinned(steps, most=most)
+        assert kept[0] == 0 and kept[-1] == count - 1 and len(kept) <= most
+        assert kept == steps or 2 * len(kept) >= most  # no more is left out than must be
+        gaps = {b - a for a, b in itertools.pairwise(kept[1:])}
+        assert len(gaps) <= 1 and (len(kept) < 3 or kept[1] - kept[0] <= min(gaps))
+
+
+def test_a_long_run_is_embedded_in_part_and_the_page_says_so(run):
+    change_params(run, "report", most_snapshots=2)
+    page = Page(make_page())
+    pictures = [element["attributes"]["alt"] for element in page.all("img") if "Samples at step" in element["attributes"]["alt"]]
+    assert pictures == [f"Samples at step {step}" for step in (STEPS[-1], STEPS[0], STEPS[-1])]
+    assert f"2 of the {len(STEPS)} snapshots in data/gallery" in page.texts("summary")
+    assert [len(row["texts"]) for row in data_of(page, "evolution-data")["training"]] == [2, 2, 2]
 
 
 def test_an_error_is_one_line_of_the_command_and_keeps_the_old_page(run):

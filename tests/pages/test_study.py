@@ -8,6 +8,8 @@ from PIL import Image
 from gan.pages import study, study_charts
 from gan.pages.charts import _STAND_INS
 from gan.pages.study_charts import MetricChart, Row
+from tests.pages.axe import violations_everywhere
+from tests.pages.browser import BROWSER, browser_tab
 
 ROWS = [
     Row("baseline", [50.0, 52.0, 48.0], 50.0, (45.0, 55.0), None, None),
@@ -43,22 +45,39 @@ def test_a_grid_has_an_axis_a_parameter_and_the_metric_to_scale():
     assert study_charts._ordered([True, False])[0] == [0.0, 1.0]
 
 
-def test_what_a_studys_file_says_is_text_on_the_page():
-    hostile = '<script>alert("x")</script>'
-    page = study.render(
-        question=hostile,
+HOSTILE = '<script>alert("x")</script>'
+
+
+def page_of_a_study(parallel=None, samples=()):
+    return study.render(
+        question=HOSTILE,
         name="rates",
         commit="0123456789ab",
         runs=7,
-        verdicts=[{"variant": hostile, "metric": "FID", "verdict": "worse", "sentence": "worse by 14 to 28"}],
+        verdicts=[{"variant": HOSTILE, "metric": "FID", "verdict": "worse", "sentence": "worse by 14 to 28"}],
         charts=[{"title": "FID", "svg": study_charts.metric_svg(CHART)}],
-        parallel=None,
+        parallel=parallel,
         rows=[],
-        notes=[hostile],
-        samples=[],
+        notes=[HOSTILE],
+        samples=samples,
         missing=["no data/model/generator.keras of half"],
-        variants=[{"name": "half", "set": "lecture", "overrides": (hostile,)}],
+        variants=[{"name": "half", "set": "lecture", "overrides": (HOSTILE,)}],
     )
+
+
+def test_what_a_studys_file_says_is_text_on_the_page():
+    page = page_of_a_study()
     assert "<script" not in page and "&lt;script&gt;" in page
     assert "worse by 14 to 28" in page and 'class="worse"' in page and "no data/model/generator.keras of half" in page
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/", "")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome on PATH")
+def test_everybody_can_use_the_page(tmp_path):
+    grid = study_charts.parallel_svg({"rate": [1, 0.5, 2]}, "FID", {"baseline": 50.0, "a": 60.0, "b": 45.0}, best="b")
+    file = tmp_path / "page.html"
+    file.write_text(page_of_a_study(grid, [{"variant": "half", "uri": "data:image/png;base64,"}]))
+    with browser_tab(tmp_path) as tab:
+        assert violations_everywhere(tab, lambda: tab.open(file.as_uri())) == []
+        assert (tab.errors, tab.requests) == ([], [])
