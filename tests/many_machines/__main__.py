@@ -68,7 +68,7 @@ def _play(made, sets, say, *, resumes):
     wait_for(lambda: owner.log().count("started!") > starts, 180, "the worker that is back")
     runs += [made.request(*sets[number % 3]) for number in range(_RUNS - len(runs) - 4)]
     if resumes:
-        wait_for(lambda: any("going on from step" in made.log(run) for run in runs[3:]), 900, "the resumed run")
+        wait_for(lambda: any("going on from step" in made.log(run) for run in runs[3:]), 900, "the resumed run", every_seconds=1)
         say("the killed run was resumed")
 
     made.hosts["storage"].pull_cable()
@@ -107,11 +107,14 @@ def see_maintenance(made, worker, say):
     old.mkdir(parents=True)
     os.utime(old, (0, 0))
     made.change_schedule(name, schedule={"interval": 5})
-    first = wait_for(lambda: made.completed_by_schedule(name), 180, "a dry maintenance")[0]
+    first = wait_for(lambda: made.completed_by_schedule(name), 180, "a dry maintenance", every_seconds=1)[0]
     assert "checkpoints: 1 would go: train-old" in first and old.exists(), first
     made.change_deployment(name, parameters={})
     done = wait_for(
-        lambda: [text for text in made.completed_by_schedule(name) if "checkpoints: 1 gone" in text], 180, "a real maintenance"
+        lambda: [text for text in made.completed_by_schedule(name) if "checkpoints: 1 gone" in text],
+        180,
+        "a real maintenance",
+        every_seconds=1,
     )
     assert not old.exists()
     made.change_schedule(name, active=False)

@@ -97,6 +97,11 @@ class Worker:
         return (self.folder / "worker.log").read_text(errors="replace")
 
 
+def _client():
+    """One whose connections are new ones, since the server may be another by now."""
+    return httpx.Client(auth=tuple(LOGIN.split(":", 1)), timeout=60, limits=httpx.Limits(max_keepalive_connections=0))
+
+
 @dataclass
 class Team:
     """All of it; `team()` makes one."""
@@ -104,6 +109,7 @@ class Team:
     folder: Path
     hosts: dict
     workers: dict = field(default_factory=dict)
+    client: httpx.Client = field(default_factory=_client)
     server: subprocess.Popen | None = None
     storage: subprocess.Popen | None = None
 
@@ -116,7 +122,7 @@ class Team:
         return f"http://{self.hosts['server'].address}:{_SERVER_PORT}/api"
 
     def post(self, path, body):
-        answer = httpx.post(f"{self.url}/{path}", json=body, auth=tuple(LOGIN.split(":", 1)), timeout=60)
+        answer = self.client.post(f"{self.url}/{path}", json=body)
         return answer.raise_for_status().json()
 
     def start_server(self):
@@ -141,7 +147,7 @@ class Team:
         self.server.wait(120)
 
     def patch(self, path, body):
-        httpx.patch(f"{self.url}/{path}", json=body, auth=tuple(LOGIN.split(":", 1)), timeout=60).raise_for_status()
+        self.client.patch(f"{self.url}/{path}", json=body).raise_for_status()
 
     def change_deployment(self, name, **changes):
         """Change what the server knows of a deployment."""
@@ -189,10 +195,10 @@ class Team:
         """Wait until all of these have ended; their states."""
 
         def ended():
-            states = [self.state(run_id) for run_id in run_ids]
-            return states if all(state["type"] in _FINAL for state in states) else None
+            found = {run["id"]: run["state"] for run in self.post("flow_runs/filter", {"flow_runs": {"id": {"any_": run_ids}}})}
+            return [found[run] for run in run_ids] if all(state["type"] in _FINAL for state in found.values()) else None
 
-        return wait_for(ended, seconds, f"the end of {len(run_ids)} runs")
+        return wait_for(ended, seconds, f"the end of {len(run_ids)} runs", every_seconds=1)
 
     def slots_held(self):
         return sum(limit["active_slots"] for limit in self.post("v2/concurrency_limits/filter", {}))
@@ -352,6 +358,7 @@ def _end(made):
         for pid in map(int, done.stdout.split()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+    made.client.close()
     for process in (made.storage, made.server, *(worker.process for worker in made.workers.values())):
         if process is not None:
             process.wait(30)
