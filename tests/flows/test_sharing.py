@@ -138,6 +138,12 @@ def test_a_version_older_than_the_dvc_remote_is_pushed_with_its_data(clones, tmp
         [gallery] = session.describe().stages_for("gallery")[-1:]
         assert reproduce(session, gallery, pull=True) == RAN, "DVC tried to pull it first, in vain"
 
+    origin = here.git("remote", "get-url", "origin")
+    here.git("remote", "set-url", "origin", str(tmp_path / "nowhere"))
+    [error] = remotes.push_versions(here, settings, print)
+    assert "is not pushed, the next run tries again: git " in error
+    assert not store.exists(), "a version whose tags cannot be pushed is not tried"
+    here.git("remote", "set-url", "origin", origin)
     assert remotes.push_versions(here, settings, print) == []
     shutil.rmtree(there.root / ".dvc/cache")
     shutil.rmtree(there.root / "data/gallery")
