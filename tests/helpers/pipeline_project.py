@@ -46,6 +46,7 @@ class Project:
             self.run(*command)
         files = write_source(folder.parent / "source")
         self.edit(lambda params: (params["fetch"].update(files=files), params["judge"].update(sample_count=500)))
+        self.edit(lambda params: params["judge"]["classifier"].update(epochs=1))
         for section, values in SMALL.items():
             self.edit(lambda params, section=section, values=values: params[section].update(values))
         self.commit("start")

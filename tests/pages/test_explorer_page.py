@@ -20,7 +20,7 @@ from gan.pages import latents  # noqa: E402
 from gan.training.networks import build_generator  # noqa: E402
 from stages import gallery, report  # noqa: E402
 from tests.helpers.small_digits import write_normalized  # noqa: E402
-from tests.pages.axe import violations_everywhere  # noqa: E402
+from tests.pages.accessibility import violations_everywhere  # noqa: E402
 from tests.pages.browser import BROWSER, browser_tab  # noqa: E402
 from tests.pages.firefox import FIREFOX, firefox_tab  # noqa: E402
 from tests.pages.test_explorer import small_judge  # noqa: E402

@@ -23,6 +23,7 @@ from gan.lecture import is_published, published_tail_mean
 from gan.pages import inputs, pictures, tables
 from gan.params import read_file
 from stages import report as stage
+from tests.pages.accessibility import check_contrast
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = [0, 50, 100]
@@ -271,24 +272,7 @@ def test_headings_are_nested_in_order(run):
 
 
 def test_text_has_contrast_in_both_colour_schemes(run):
-    """WCAG 2.2, 1.4.3 and 1.4.11: at least 4.5 for text, 3 for lines of a chart."""
-    schemes = re.findall(r":root \{(.*?)\}", make_page(), re.DOTALL)
-    assert len(schemes) == 2
-    for scheme in schemes:
-        colors = dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", scheme))
-        for ground in ("paper", "card"):
-            assert min(contrast(colors[name], colors[ground]) for name in ("ink", "soft")) >= 4.5
-            assert min(contrast(colors[name], colors[ground]) for name in ("first", "second", "third")) >= 3
-
-
-def contrast(one, other):
-    def luminance(color):
-        channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    low, high = sorted([luminance(one), luminance(other)])
-    return (high + 0.05) / (low + 0.05)
+    check_contrast(make_page())
 
 
 def log_table(page):

@@ -8,7 +8,7 @@ from PIL import Image
 from gan.pages import study, study_charts
 from gan.pages.charts import _STAND_INS
 from gan.pages.study_charts import MetricChart, Row
-from tests.pages.axe import violations_everywhere
+from tests.pages.accessibility import violations_everywhere
 from tests.pages.browser import BROWSER, browser_tab
 
 ROWS = [

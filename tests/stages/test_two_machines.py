@@ -1,11 +1,10 @@
-"""Two clones whose caches share all they hold, one of them on a processor of another kind: no result is mistaken."""
+"""Two clones with a cache each and one remote, one of them on a processor of another kind: no result is mistaken."""
 
-import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
+from flows.dvc.session import DvcSession
 from gan.runtime import processor_kind
 from tests.helpers.pipeline_project import Project
 
@@ -31,20 +30,21 @@ class Clone(Project):
 
     def __init__(self, folder, origin, prefix):
         self.folder, self.environment, self._prefix = folder, origin.environment, prefix
-        subprocess.run(["git", "clone", "-q", origin.folder, folder], check=True)
+        who = ["-c", "user.name=A Tester", "-c", "user.email=tester@example.org"]
+        subprocess.run(["git", "clone", "-q", *who, origin.folder, folder], check=True)
 
     def run(self, *command, check=True):
         return super().run(*self._prefix, *command, check=check)
 
 
 def share(giver, taker):
-    """Put all that one cache holds into the other, run cache and data, as a remote that everything is pushed to would."""
-    shutil.copytree(giver.folder / ".dvc/cache", taker.folder / ".dvc/cache", dirs_exist_ok=True, copy_function=copy_missing)
-
-
-def copy_missing(source, target):
-    if not Path(target).exists():  # what is there is read-only, and the same
-        shutil.copy2(source, target)
+    """Give the taker what the giver has made, as the flow does: data over the remote, and by a lock what they were made of."""
+    giver.commit("trained")
+    giver.run("dvc", "push", "-q")
+    commit = giver.run("git", "rev-parse", "HEAD").strip()
+    taker.run("git", "fetch", "-q", str(giver.folder), "main")
+    with DvcSession(taker.folder, grace_seconds=10) as session:
+        assert session.remember([commit], taker.folder / ".dvc/tmp/known.json") == 1
 
 
 @pytest.mark.slow(seconds=40)
@@ -57,6 +57,7 @@ def test_a_shared_run_cache_never_gives_one_processors_result_for_anothers(tmp_p
     here = processor_kind()
     a = Project(tmp_path / "a")
     a.edit(lambda params: params["train"].update(**GRAPH, processor=here))
+    a.run("dvc", "remote", "add", "-q", "-d", "storage", str(tmp_path / "storage"))
     a.repro("train")
     a.commit("trained")
     trained = (a.folder / "dvc.lock").read_text()
@@ -66,7 +67,7 @@ def test_a_shared_run_cache_never_gives_one_processors_result_for_anothers(tmp_p
     share(a, b)
     # what was asked for is A's result, and comes from A's entry
     (b.folder / "dvc.lock").unlink()
-    assert b.repro("train") == ([], ["fetch", "normalize", "train"])
+    assert b.repro("--pull", "train") == ([], ["fetch", "normalize", "train"])
     assert (b.folder / "dvc.lock").read_text() == trained
     # a result of A's processor cannot be computed here
     b.edit(lambda params: params["train"].update(seed=1))
@@ -76,9 +77,9 @@ def test_a_shared_run_cache_never_gives_one_processors_result_for_anothers(tmp_p
     assert "Traceback" not in refused.stdout
     # and one of this processor is never restored from A's
     b.edit(lambda params: params["train"].update(seed=0, processor=OTHER))
-    assert b.repro("train") == (["train"], [])
+    assert b.repro("--pull", "train") == (["train"], [])
     # back on A nothing of B's is taken for A's either
     share(b, a)
     (a.folder / "dvc.lock").unlink()
-    assert a.repro("train") == ([], ["fetch", "normalize", "train"])
+    assert a.repro("--pull", "train") == ([], ["fetch", "normalize", "train"])
     assert (a.folder / "dvc.lock").read_text() == trained

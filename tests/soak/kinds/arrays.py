@@ -128,18 +128,16 @@ def _refusing(right, read):
         raise
 
 
+def _right_images(case):
+    one = case["file"]
+    whole = one["made"] == "honest" and not case["edits"]
+    return whole and one["shape"] == [3, 28, 28, 1] and one["dtype"] == "<f4" and abs(one["fill"]) <= 1
+
+
 def run_images(case, folder):
     """`data/normalized/train_images.npy` as judge and evaluate read it."""
     (folder / "images.npy").write_bytes(bytes_edits.apply(npy(case["file"]), case["edits"]))
-    one = case["file"]
-    right = (
-        one["made"] == "honest"
-        and one["shape"] == [3, 28, 28, 1]
-        and one["dtype"] == "<f4"
-        and not case["edits"]
-        and abs(one["fill"]) <= 1
-    )
-    found = _refusing(right, lambda: arrays.load_images("images.npy", mmap=case["mmap"]))
+    found = _refusing(_right_images(case), lambda: arrays.load_images("images.npy", mmap=case["mmap"]))
     if found.shape[1:] != (28, 28, 1) or found.dtype != np.float32:
         raise AcceptedWrongly(f"{found.dtype} {found.shape}")
     if not (abs(found) <= 1).all():
@@ -149,18 +147,10 @@ def run_images(case, folder):
 def run_pixels(case, folder):
     """`data/normalized/train_images.npy` as train reads it."""
     (folder / "images.npy").write_bytes(bytes_edits.apply(npy(case["file"]), case["edits"]))
-    one = case["file"]
-    right = (
-        one["made"] == "honest"
-        and one["shape"] == [3, 28, 28, 1]
-        and one["dtype"] == "<f4"
-        and not case["edits"]
-        and abs(one["fill"]) <= 1
-    )
-    found = _refusing(right, lambda: arrays.load_pixels(folder / "images.npy"))
+    found = _refusing(_right_images(case), lambda: arrays.load_pixels(folder / "images.npy"))
     if found.shape[1:] != (28, 28, 1) or found.dtype != np.uint8:
         raise AcceptedWrongly(f"{found.dtype} {found.shape}")
-    if not case["edits"] and not abs(one.get("fill", 0)) <= 1:
+    if not case["edits"] and not abs(case["file"].get("fill", 0)) <= 1:
         raise AcceptedWrongly("images outside of [-1, 1]")
 
 
