@@ -48,9 +48,14 @@ class Counter:
         with contextlib.suppress(OSError):  # closed
             while True:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self._to))
-                for source, target, name in ((client, server, "sent"), (server, client, "received")):
-                    threading.Thread(target=self._forward, args=(source, target, name), daemon=True).start()
+                threading.Thread(target=self._join, args=(client,), daemon=True).start()
+
+    def _join(self, client):
+        with client, socket.create_connection(("127.0.0.1", self._to)) as server:
+            back = threading.Thread(target=self._forward, args=(server, client, "received"), daemon=True)
+            back.start()
+            self._forward(client, server, "sent")
+            back.join()
 
     def _forward(self, source, target, name):
         with contextlib.suppress(OSError):
