@@ -52,6 +52,8 @@ class Counter:
 
     def _join(self, client):
         with client, socket.create_connection(("127.0.0.1", self._to)) as server:
+            for side in (client, server):  # else small packets would wait for each other, as they do not without a counter
+                side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             back = threading.Thread(target=self._forward, args=(server, client, "received"), daemon=True)
             back.start()
             self._forward(client, server, "sent")
