@@ -1,4 +1,5 @@
-"""Where the time of `dvc repro` goes: a run from scratch stage by stage, a run with nothing to do, and the same through Prefect.
+"""Where the time of `dvc repro` goes: a run from scratch stage by stage, a run with nothing to do, and the same through Prefect;
+with --share also what it costs to share results over SSH (`benchmarks/sharing.py`).
 
 Works on a copy of the working tree in a temporary folder with an empty DVC cache; nothing of the tree itself is touched. MNIST
 comes from where the fetch stage finds it; MNIST_SOURCE names a folder or archive at hand. Prints Markdown:
@@ -24,7 +25,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.server import prefect_environment, prefect_server  # noqa: E402 (run as a file, it must find its neighbours first)
+from benchmarks import sharing  # noqa: E402 (run as a file, it must find its neighbours first)
+from benchmarks.server import prefect_environment, prefect_server  # noqa: E402
 
 RUNNING = re.compile(r"^Running stage '(?P<name>[^']+)'")
 # Stands before the real interpreter on PATH: notes when each stage's process begins and ends.
@@ -70,10 +72,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5, help="runs with nothing to do, of which the median counts (default 5)")
     parser.add_argument("--flow", action="store_true", help="time a Prefect flow with nothing to do as well")
+    parser.add_argument("--share", action="store_true", help="measure what a git and a DVC remote over SSH cost as well")
     parser.add_argument("--keep", action="store_true", help="keep the temporary folder and print where it is")
     arguments = parser.parse_args()
     if arguments.repeats < 1:
         parser.error("--repeats must be at least 1")
+    if arguments.share and (reason := sharing.why_not()):
+        parser.error(f"--share: {reason}")
     folder = Path(tempfile.mkdtemp(prefix="bench-pipeline-"))
     try:
         tree = copy_of_working_tree(folder / "tree")
@@ -90,6 +95,8 @@ def main():
                 idle["`gan flow`, a server running"] = times(flow, tree, arguments.repeats, PREFECT_API_URL=url)
             idle["`gan flow`, embedded server"] = times(flow, tree, arguments.repeats)
         print(idle_table(idle))
+        if arguments.share:
+            print(f"\n{sharing.table(sharing_costs(tree, folder, arguments.repeats))}")
     except TimeoutError as error:
         sys.exit(f"benchmarks/pipeline.py: {error}")
     finally:
@@ -190,6 +197,19 @@ def times(command, tree, repeats, **variables):
             sys.exit(f"{done.stdout[-2000:]}{done.stderr[-2000:]}\n{' '.join(command)} failed; its output stands above")
         seconds.append(time.monotonic() - began)
     return seconds[1:]
+
+
+def sharing_costs(tree, folder, repeats):
+    """The sharing.Costs of runs of `tree`, with a Prefect server."""
+    log("sharing")
+    identity = ["-c", "user.name=bench", "-c", "user.email=bench@localhost"]
+    subprocess.run(["git", "add", "--all"], cwd=tree, check=True)
+    subprocess.run(["git", *identity, "commit", "--quiet", "-m", "results"], cwd=tree, check=True)
+    (folder / "server").mkdir()
+    with prefect_server(folder / "server") as (url, _):
+        environment = {**os.environ, "DVC_NO_ANALYTICS": "1", "PREFECT_API_URL": url}
+        environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        return sharing.measure(tree, folder, environment, repeats)
 
 
 def stage_table(stages, total, train_seconds):

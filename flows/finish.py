@@ -22,7 +22,7 @@ def finish(run):
     new = _record(run, previous) if recorded else None
     picture = None if previous is None or run.all_cached() else _picture_of(run, previous)
     run.session.stop()
-    errors = push_versions(run.repository, run.settings, run.log.info, run.deadline) if recorded else []
+    errors = push_versions(run.repository, run.settings, run.log.info, run.deadline) if recorded and _has_remotes(run) else []
     if not run.all_cached():
         _show(run, previous, picture, new)
     for error in errors:
@@ -66,6 +66,11 @@ def _record(run, previous):
         versions.record(run.tree, new)
     run.log.info("recorded as %s: %s", new.tag, verdict.message)
     return new
+
+
+def _has_remotes(run):
+    """Whether there is anywhere to push to: else each run would try it with each version that there ever was."""
+    return run.description.remote is not None or run.repository.has_remote(run.settings.git_remote)
 
 
 def _picture_of(run, version):

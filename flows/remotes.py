@@ -67,7 +67,13 @@ def push_record(repository, git_remote, record):
 def push_versions(repository, settings, log, deadline=None):
     """Push every version that is not on the remotes yet; returns the errors, one line a version. TimeUp after the Deadline."""
     errors = []
-    for reference in repository.git("for-each-ref", "--format=%(refname)", UNPUSHED).splitlines():
+    waiting = repository.git("for-each-ref", "--format=%(refname)", UNPUSHED).splitlines()
+    if waiting and repository.has_remote(settings.git_remote):
+        try:  # a host that does not answer costs minutes with each version
+            repository.over_network("ls-remote", settings.git_remote, UNPUSHED)
+        except GitError as error:
+            return [_not_pushed(reference.removeprefix(UNPUSHED), error) for reference in waiting]
+    for reference in waiting:
         tag = reference.removeprefix(UNPUSHED)
         if not repository.succeeds("rev-parse", "--verify", "--quiet", f"refs/tags/{tag}"):
             repository.git("update-ref", "-d", reference)  # pruned, or killed between the two
@@ -76,7 +82,7 @@ def push_versions(repository, settings, log, deadline=None):
             if _push(repository, tag, settings, log, deadline):
                 repository.git("update-ref", "-d", reference)
         except UserError as error:
-            errors.append(f"{tag} is not pushed, the next run tries again: {error}")
+            errors.append(_not_pushed(tag, error))
     return errors
 
 
@@ -90,6 +96,10 @@ def _in_time(action):
                 raise
         time.sleep(2**attempt)
     raise AssertionError
+
+
+def _not_pushed(tag, error):
+    return f"{tag} is not pushed, the next run tries again: {error}"
 
 
 def _fetch(repository, git_remote):

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from flows.git import Repository
+from flows.signals import signals_delayed
 
 
 @contextlib.contextmanager
@@ -13,12 +14,14 @@ def worktree(repository, revision, name):
     """Yield a worktree of `repository` at `revision`, removed at the end of the block, whatever happens in it."""
     path = _folder(repository) / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    # twice forced: of a run that was killed at this very place git knows the path, as one that is not to be touched
-    repository.git("worktree", "add", "--quiet", "--force", "--force", "--detach", str(path), revision)
     try:
+        with signals_delayed():  # else git would be cut off, and half a worktree left
+            # twice forced: of a run that was killed at this very place git knows the path, as one that is not to be touched
+            repository.git("worktree", "add", "--quiet", "--force", "--force", "--detach", str(path), revision)
         yield Repository(path)
     finally:
-        _remove(repository, path)
+        with signals_delayed():
+            _remove(repository, path)
 
 
 def remove_left_over(repository):

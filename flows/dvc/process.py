@@ -248,23 +248,28 @@ def _sharing():
 
 
 def _share(main_root, repo_class):
-    """Let the repository in the current folder use the cache and the remotes of the one in `main_root`."""
+    """Let the repository in the current folder use the cache and the remotes of the one in `main_root`.
+
+    Its commit may be older than these remotes, as that of a version which was recorded before there were any.
+    """
     with repo_class(main_root) as main:
         local = main.config.load_one("local")
         cache_dir = main.cache.local.path
         if os.path.basename(os.path.dirname(cache_dir)) == "files":  # DVC 3 keeps its objects in <cache>/files/md5
             cache_dir = os.path.dirname(os.path.dirname(cache_dir))
-        urls = {name: remote["url"] for name, remote in main.config["remote"].items()}
+        remotes = {name: dict(remote) for name, remote in main.config["remote"].items()}
+        default = main.config["core"].get("remote")
     with repo_class() as repo, repo.config.edit("local") as config:
         for section, values in local.items():
             config.setdefault(section, {}).update(values)
         config.setdefault("cache", {})["dir"] = cache_dir
-        for name, url in urls.items():
-            remote = config.setdefault("remote", {}).setdefault(name, {})
-            remote["url"] = url
-            remote["verify"] = True  # what comes is what was asked for
-            if url.startswith("ssh://"):
-                remote.update({option: main.config["remote"][name].get(option, value) for option, value in _SSH.items()})
+        if default is not None:
+            config.setdefault("core", {})["remote"] = default
+        for name, options in remotes.items():
+            if options["url"].startswith("ssh://"):
+                options = {**_SSH, **options}
+            # what comes is what was asked for
+            config.setdefault("remote", {}).setdefault(name, {}).update(options, verify=True)
     return {}
 
 

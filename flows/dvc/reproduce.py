@@ -35,10 +35,10 @@ def progress(line):
 
 
 def _outcome(name, lines):
-    # a stage's own output comes after "Running stage", so that the first of these lines is DVC's
+    # DVC tries to pull before it runs a stage
+    if any(line.startswith(f"Running stage '{name}'") for line in lines):
+        return RAN
     for line in lines:
-        if line.startswith(f"Running stage '{name}'"):
-            return RAN
         if line.startswith(f"Stage '{name}' didn't change"):
             return CACHED
         if line.startswith((f"Stage '{name}' is cached", "Pulling data for ")):

@@ -50,17 +50,29 @@ def _require_queues(pool, queues):
 
 
 async def _plan_maintenance(repository, pool, name):
-    """Let the server plan this machine's maintenance; the name of the queue that only this worker takes from."""
+    """Let the server plan this machine's maintenance; the name of the queue that only this worker takes from.
+
+    What somebody has changed of an earlier plan stays: its parameters, its schedule, and whether it is paused.
+    """
     from prefect import get_client
     from prefect.client.schemas.actions import DeploymentScheduleCreate
     from prefect.client.schemas.schedules import CronSchedule
-    from prefect.exceptions import ObjectAlreadyExists
+    from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
     from prefect.utilities.callables import parameter_schema
 
     from flows.operations.maintenance import maintenance
 
     queue = f"machine-{name}"
+    schema = parameter_schema(maintenance)
+    parameters, paused = {}, False
+    schedules = [DeploymentScheduleCreate(schedule=CronSchedule(cron=_MAINTENANCE, timezone="UTC"))]
     async with get_client() as client:
+        with contextlib.suppress(ObjectNotFound):
+            earlier = await client.read_deployment_by_name(f"{maintenance.name}/{name}")
+            parameters = {key: value for key, value in earlier.parameters.items() if key in schema.properties}
+            kept = set(DeploymentScheduleCreate.model_fields)
+            schedules = [DeploymentScheduleCreate(**one.model_dump(include=kept)) for one in earlier.schedules]
+            paused = earlier.paused
         with contextlib.suppress(ObjectAlreadyExists):
             await client.create_work_queue(name=queue, work_pool_name=pool)
         await client.create_deployment(  # or renew it
@@ -70,7 +82,9 @@ async def _plan_maintenance(repository, pool, name):
             pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(repository.root)}}],
             work_pool_name=pool,
             work_queue_name=queue,
-            schedules=[DeploymentScheduleCreate(schedule=CronSchedule(cron=_MAINTENANCE, timezone="UTC"))],
-            parameter_openapi_schema=parameter_schema(maintenance).model_dump_for_openapi(),
+            schedules=schedules,
+            parameters=parameters,
+            paused=paused,
+            parameter_openapi_schema=schema.model_dump_for_openapi(),
         )
     return queue

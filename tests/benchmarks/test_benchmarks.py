@@ -4,13 +4,14 @@ import dataclasses
 import hashlib
 import math
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks import engine_bytes, judges, parity, pipeline, seeds, stage_bytes, train_speed
+from benchmarks import engine_bytes, judges, parity, pipeline, seeds, sharing, stage_bytes, train_speed
 from gan.lecture import PUBLISHED_LOG
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,6 +50,25 @@ def test_largest_differences_are_relative_for_losses_and_absolute_for_accuracies
         pytest.approx(0.1),
         3.0,
     )
+
+
+def test_a_row_of_what_sharing_costs():
+    cost = sharing.Cost("nothing to do", [2.0, 1.0, 4.0], [1_000_000, 5, 2_000_000], [3000, 3000, 3000])
+    assert sharing.table([cost]).splitlines()[-1] == "| nothing to do | 2.0 s | 1.0-4.0 s | 1.000 MB | 0.003 MB |"
+
+
+def test_bytes_are_counted_in_both_directions():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        counter = sharing.Counter(listener.getsockname()[1])
+        with socket.create_connection(("127.0.0.1", counter.port)) as client:
+            server, _ = listener.accept()
+            with server:
+                client.sendall(b"asked")
+                assert server.recv(100) == b"asked"
+                server.sendall(b"answered")
+                assert client.recv(100) == b"answered"
+        counter.close()
+    assert (counter.sent, counter.received) == (5, 8)
 
 
 def test_a_check_with_nan_fails():

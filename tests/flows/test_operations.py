@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import socketserver
+import subprocess
+import sys
 import threading
 import time
 
@@ -17,6 +19,7 @@ from flows.operations.server import read_login, serve, settings
 from flows.settings import FlowParams
 from gan.errors import UserError
 from tests.helpers.toy_project import SOURCE, Runs, make_project, run_id, server_url, wait_for
+from tests.soak.faults_machine import small_disk
 
 
 class _Mailbox(socketserver.StreamRequestHandler):
@@ -120,6 +123,56 @@ def test_people_are_told_what_went_wrong_and_when_it_is_good_again_and_old_thing
         assert automation["enabled"]
 
 
+# stands for environment.py: what it makes runs this environment's Python, and it notes what it was asked for
+_ENVIRONMENT = f"""import pathlib, sys
+
+folder = pathlib.Path(sys.argv[1])
+(folder / "bin").mkdir(parents=True, exist_ok=True)
+for name, words in (("python", ""), ("gan", "-m commands")):
+    (folder / "bin" / name).write_text('#!/bin/sh\\nexec {sys.executable} ' + words + ' "$@"\\n')
+    (folder / "bin" / name).chmod(0o755)
+with open(folder / "log", "a") as log:
+    print(sys.argv[2], file=log)
+"""
+
+
+@pytest.mark.slow(seconds=15)
+def test_a_worker_that_starts_takes_up_new_commits_and_makes_its_environment_anew(tmp_path):
+    project = make_project(tmp_path, ran=True, api_url="http://127.0.0.1:9/api")
+    for name in ("Makefile", "pyproject.toml", "requirements.in", "requirements.lock", "requirements-installer.lock"):
+        shutil.copy(SOURCE / name, project.root)
+    (project.root / "environment.py").write_text(_ENVIRONMENT)
+    project.commit("Deploy")
+    project.run("git", "init", "--quiet", "--bare", "-b", "main", str(tmp_path / "git"))
+    project.git("remote", "add", "origin", str(tmp_path / "git"))
+    project.git("push", "--quiet", "origin", "main")
+    clone = tmp_path / "clone"
+    project.run("git", "clone", "--quiet", str(tmp_path / "git"), str(clone))
+
+    def worker():
+        """What `make worker` says where there is no server, and what its environment was made of so far."""
+        done = subprocess.run(
+            ["make", "worker", "ARGS=--name 'a b'"], cwd=clone, env=project.environment, capture_output=True, text=True
+        )
+        assert done.stdout.count("BAD server: http://127.0.0.1:9/api does not answer") == 1, done.stdout + done.stderr
+        return done.stdout, (clone / ".venv/log").read_text().splitlines()
+
+    said, made = worker()
+    assert "at commit" not in said and made == ["requirements.lock", "."]
+    (project.root / "new.txt").write_text("a commit that changes no lock")
+    project.commit("Change something")
+    project.git("push", "--quiet", "origin", "main")
+    said, made = worker()
+    assert f"at commit {project.git('rev-parse', 'HEAD')[:12]}" in said and len(made) == 2
+    with open(project.root / "requirements.lock", "a") as lock:
+        lock.write("# another\n")
+    project.commit("Change the lock")
+    project.git("push", "--quiet", "origin", "main")
+    said, made = worker()
+    assert "at commit" in said and made == ["requirements.lock", "."] * 2
+    assert (clone / "requirements.lock").read_bytes() == (project.root / "requirements.lock").read_bytes()
+
+
 def test_the_server_serves_this_machine_alone_without_a_login(tmp_path):
     with pytest.raises(UserError, match="everybody there could run code on the workers"):
         serve(host="0.0.0.0", port=4200, home=tmp_path, team=False, login_file=None)  # noqa: S104
@@ -151,7 +204,24 @@ def test_a_folder_too_deep_for_a_socket_is_refused(tmp_path):
         pass
 
 
-def test_a_stage_is_not_started_on_a_full_disk(tmp_path):
+@pytest.mark.slow(seconds=10)
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_stage_is_not_started_on_a_full_disk_and_nothing_is_lost(tmp_path):
+    with small_disk(tmp_path / "disk", 80 << 20) as disk:
+        project = make_project(disk, ran=True, api_url=server_url())
+        (disk / "ballast").write_bytes(bytes(20 << 20))
+        done = project.pipeline("--set", "train.steps=4", check=False)
+        last = done.stdout.splitlines()[-1]
+        assert last.startswith("Failed: train is not started: 0.0"), done.stdout
+        assert last.endswith(" GB free on the disk, flow.free_gigabytes asks for 0.1; gan maintain makes room")
+        assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+        assert Runs(server_url()).state(run_id(done.stderr)) == ("FAILED", "Failed")
+        assert (project.root / "data/model/weights.txt").read_text() == "0 3"
+        (disk / "ballast").unlink()
+        assert "train Ran" in project.pipeline("--set", "flow.free_gigabytes=0.01").stdout
+
+
+def test_what_lacks_of_room_is_one_line(tmp_path):
     asked = FlowParams.model_construct(free_gigabytes=1e9)
     assert "flow.free_gigabytes asks for 1e+09; gan maintain makes room" in lack_of_room(tmp_path, asked)
     assert lack_of_room(tmp_path, FlowParams.model_construct(free_gigabytes=0.0)) is None

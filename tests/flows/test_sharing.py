@@ -9,6 +9,7 @@ import pytest
 
 from flows import claims, remotes, versions
 from flows.deadline import Deadline
+from flows.dvc.reproduce import RAN, RESTORED, reproduce
 from flows.dvc.session import DvcSession
 from flows.gate import Verdict
 from flows.git import Repository
@@ -120,6 +121,34 @@ def test_one_machine_makes_it_and_the_other_waits_until_it_has_or_is_dead(clones
     said.clear()
     with claimed(there, said):
         assert "no claim on origin, another machine may make the same" in said[0]
+
+
+@pytest.mark.slow(seconds=10)
+def test_a_version_older_than_the_dvc_remote_is_pushed_with_its_data(clones, tmp_path):
+    here, there = clones
+    store = tmp_path / "store"
+    settings = settings_of(here)
+    record(here, 1, fid=10.0, accepted_as="generator@v1.0.0")
+    for repository in clones:
+        with DvcSession(repository.root, grace_seconds=5) as session:
+            session.dvc("remote", "add", "--default", "store", str(store))
+    shutil.rmtree(there.root / ".dvc/cache")
+    shutil.rmtree(there.root / "data/gallery")
+    with DvcSession(there.root, grace_seconds=5) as session:
+        [gallery] = session.describe().stages_for("gallery")[-1:]
+        assert reproduce(session, gallery, pull=True) == RAN, "DVC tried to pull it first, in vain"
+
+    origin = here.git("remote", "get-url", "origin")
+    here.git("remote", "set-url", "origin", str(tmp_path / "nowhere"))
+    [error] = remotes.push_versions(here, settings, print)
+    assert "is not pushed, the next run tries again: git " in error
+    assert not store.exists(), "a version whose tags cannot be pushed is not tried"
+    here.git("remote", "set-url", "origin", origin)
+    assert remotes.push_versions(here, settings, print) == []
+    shutil.rmtree(there.root / ".dvc/cache")
+    shutil.rmtree(there.root / "data/gallery")
+    with DvcSession(there.root, grace_seconds=5) as session:
+        assert reproduce(session, gallery, pull=True) == RESTORED
 
 
 @pytest.mark.slow(seconds=10)

@@ -386,13 +386,13 @@ def run_id(output):
     return re.search(r"runs/flow-run/([0-9a-f-]{36})", output)[1]
 
 
-def wait_for(condition, seconds=60, what="condition"):
+def wait_for(condition, seconds=60, what="condition", *, every_seconds=0.1):
     """Poll until `condition()` is true and return its value; fail after `seconds`."""
     end = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > end:
             raise TimeoutError(f"{what} did not come true in {seconds} s")
-        time.sleep(0.1)
+        time.sleep(every_seconds)
     return value
 
 

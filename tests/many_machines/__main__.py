@@ -4,6 +4,7 @@ With `--toy` the stages have no weight and keep no checkpoints. Prints what it d
 with 77 where there can be no such team on this machine.
 """
 
+import os
 import signal
 import sys
 import time
@@ -12,8 +13,13 @@ from tests.helpers.toy_project import wait_for
 from tests.many_machines.hosts import digests_by_lock, real_project, team, toy, why_not
 
 _SHORT = (("train.seed=1",), ("train.seed=2",))
-_LONG = {False: ("train.seed=3", "train.steps=3001"), True: ("train.seed=3", "train.steps=400", "train.delay_seconds=0.05")}
+# it is to last long enough for a worker to be killed in it, and its log is read a few seconds late
+_LONG = {
+    False: ("train.seed=3", "train.steps=20001", "train.log_every_steps=100"),
+    True: ("train.seed=3", "train.steps=400", "train.delay_seconds=0.05"),
+}
 _RUNS = 20
+_SLOTS = 3  # one more than workers: a dead run holds one until it counts as dead
 _CUT_SECONDS = 60
 
 
@@ -29,13 +35,15 @@ def main():
 
 def _play(made, sets, say, *, resumes):
     a, b = made.workers["a"], made.workers["b"]
-    a.gan("deploy", "--silent-seconds", "90")
+    a.gan("deploy", "--silent-seconds", "150")
+    made.limit_requests(_SLOTS)
     say("server, storage and two workers are there")
 
     a.start()
     first, second = made.request(*sets[0]), made.request(*sets[1])
     states = made.wait_for_end([first, second], 900)
     assert [state["name"] for state in states] == ["Completed"] * 2, states
+    made.change_deployment("a", parameters={"dry_run": True})
     a.stop()
     assert not a.processes(), a.processes()
     say("a has trained two sets")
@@ -52,6 +60,7 @@ def _play(made, sets, say, *, resumes):
     taken = wait_for(lambda: [run for run in runs[3:] if "step 100/" in made.log(run)], 600, "training")
     owner = next(worker for worker in made.workers.values() if taken[0] in worker.log())
     other = b if owner is a else a
+    assert made.slots_held() > 0
     owner.lose_power()
     say(f"{owner.host.name} has lost power in training; {other.host.name} waits for what it was making")
     starts = owner.log().count("started!")
@@ -59,7 +68,7 @@ def _play(made, sets, say, *, resumes):
     wait_for(lambda: owner.log().count("started!") > starts, 180, "the worker that is back")
     runs += [made.request(*sets[number % 3]) for number in range(_RUNS - len(runs) - 4)]
     if resumes:
-        wait_for(lambda: any("going on from step" in made.log(run) for run in runs[3:]), 900, "the resumed run")
+        wait_for(lambda: any("going on from step" in made.log(run) for run in runs[3:]), 900, "the resumed run", every_seconds=1)
         say("the killed run was resumed")
 
     made.hosts["storage"].pull_cable()
@@ -75,11 +84,12 @@ def _play(made, sets, say, *, resumes):
     named = sorted(state["name"] for state in states)
     say(f"{len(runs)} runs have ended: {', '.join(f'{named.count(name)} {name}' for name in sorted(set(named)))}")
     for state in states:
-        if state["name"] not in ("Completed", "Cached"):
+        if state["name"] != "Completed":
             say(f"  {state['name']}: {state['message']}")
-
-    dead = made.state(taken[0])  # the automation alone can know of it, or the next run on the same clone
-    assert dead["type"] == "CRASHED", dead
+    # that one is dead the automation alone can know, or the next run on the same clone
+    assert [run for run, state in zip(runs, states, strict=True) if state["type"] == "CRASHED"] == taken[:1]
+    assert set(named) <= {"Completed", "Cached", "Worse", "Crashed", "NotPushed"}, named
+    see_maintenance(made, a, say)
     for worker in (a, b):
         worker.stop()
         assert not worker.processes(), worker.processes()
@@ -87,6 +97,29 @@ def _play(made, sets, say, *, resumes):
     assert made.slots_held() == 0 and not made.claims(), (made.slots_held(), made.claims())
     say("no slot and no claim is held")
     check_versions(made, len(sets), say)
+
+
+def see_maintenance(made, worker, say):
+    """See that the worker's maintenance starts by its schedule, first as the dry run that it was made before, then in earnest."""
+    name = worker.host.name
+    assert made.deployment(name)["parameters"] == {"dry_run": True}, "what was changed is kept when the worker starts again"
+    old = worker.clone / ".scratch/train-old"
+    old.mkdir(parents=True)
+    os.utime(old, (0, 0))
+    made.change_schedule(name, schedule={"interval": 5})
+    first = wait_for(lambda: made.completed_by_schedule(name), 180, "a dry maintenance", every_seconds=1)[0]
+    assert "checkpoints: 1 would go: train-old" in first and old.exists(), first
+    made.change_deployment(name, parameters={})
+    done = wait_for(
+        lambda: [text for text in made.completed_by_schedule(name) if "checkpoints: 1 gone" in text],
+        180,
+        "a real maintenance",
+        every_seconds=1,
+    )
+    assert not old.exists()
+    made.change_schedule(name, active=False)
+    say(f"{name}'s maintenance has started by its schedule: {first}")
+    say(f"and in earnest: {done[0]}")
 
 
 def check_versions(made, count, say):

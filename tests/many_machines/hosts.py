@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 
+from benchmarks.storage import Storage, sshd
 from tests.helpers import toy_project
 from tests.helpers.pipeline_project import ROOT, Project
 from tests.helpers.toy_project import wait_for
@@ -30,7 +31,7 @@ def why_not():
     """Why there can be no such team on this machine, in one line; None where there can."""
     if reason := network.why_not():
         return reason
-    if not _sshd():
+    if not sshd():
         return "sshd is not installed (Debian: openssh-server)"
     if not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")) and shutil.which("initdb") is None:
         return "PostgreSQL is not installed (Debian: postgresql)"
@@ -96,6 +97,11 @@ class Worker:
         return (self.folder / "worker.log").read_text(errors="replace")
 
 
+def _client():
+    """One whose connections are new ones, since the server may be another by now."""
+    return httpx.Client(auth=tuple(LOGIN.split(":", 1)), timeout=60, limits=httpx.Limits(max_keepalive_connections=0))
+
+
 @dataclass
 class Team:
     """All of it; `team()` makes one."""
@@ -103,15 +109,20 @@ class Team:
     folder: Path
     hosts: dict
     workers: dict = field(default_factory=dict)
+    client: httpx.Client = field(default_factory=_client)
     server: subprocess.Popen | None = None
     storage: subprocess.Popen | None = None
+
+    @property
+    def store(self):
+        return Storage(self.folder / "storage", self.hosts["storage"].address)
 
     @property
     def url(self):
         return f"http://{self.hosts['server'].address}:{_SERVER_PORT}/api"
 
     def post(self, path, body):
-        answer = httpx.post(f"{self.url}/{path}", json=body, auth=tuple(LOGIN.split(":", 1)), timeout=60)
+        answer = self.client.post(f"{self.url}/{path}", json=body)
         return answer.raise_for_status().json()
 
     def start_server(self):
@@ -135,11 +146,40 @@ class Team:
         self.server.send_signal(signal.SIGTERM)
         self.server.wait(120)
 
+    def patch(self, path, body):
+        self.client.patch(f"{self.url}/{path}", json=body).raise_for_status()
+
+    def change_deployment(self, name, **changes):
+        """Change what the server knows of a deployment."""
+        self.patch(f"deployments/{self.deployment(name)['id']}", changes)
+
+    def change_schedule(self, name, **changes):
+        """Change the one schedule of a deployment."""
+        deployment = self.deployment(name)
+        [schedule] = deployment["schedules"]
+        self.patch(f"deployments/{deployment['id']}/schedules/{schedule['id']}", changes)
+
+    def limit_requests(self, slots):
+        """Let only so many runs that were asked for be under way at once, so that each holds a slot."""
+        self.change_deployment("request", concurrency_limit=slots, concurrency_options={"collision_strategy": "ENQUEUE"})
+
     def request(self, *overrides):
         """Ask for a run with these parameters; its id."""
-        [deployment] = self.post("deployments/filter", {"deployments": {"name": {"any_": ["request"]}}})
         body = {"parameters": {"overrides": list(overrides)}, "state": {"type": "SCHEDULED"}}
-        return self.post(f"deployments/{deployment['id']}/create_flow_run", body)["id"]
+        return self.post(f"deployments/{self.deployment('request')['id']}/create_flow_run", body)["id"]
+
+    def deployment(self, name):
+        [found] = self.post("deployments/filter", {"deployments": {"name": {"any_": [name]}}})
+        return found
+
+    def completed_by_schedule(self, name):
+        """The messages of a deployment's runs that started by its schedule and ended well, oldest first."""
+        where = {
+            "deployments": {"name": {"any_": [name]}},
+            "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}},
+            "sort": "START_TIME_ASC",
+        }
+        return [run["state"]["message"] for run in self.post("flow_runs/filter", where) if run["auto_scheduled"]]
 
     def run_of(self, run_id):
         return self.post("flow_runs/filter", {"flow_runs": {"id": {"any_": [run_id]}}})[0]
@@ -155,10 +195,10 @@ class Team:
         """Wait until all of these have ended; their states."""
 
         def ended():
-            states = [self.state(run_id) for run_id in run_ids]
-            return states if all(state["type"] in _FINAL for state in states) else None
+            found = {run["id"]: run["state"] for run in self.post("flow_runs/filter", {"flow_runs": {"id": {"any_": run_ids}}})}
+            return [found[run] for run in run_ids] if all(state["type"] in _FINAL for state in found.values()) else None
 
-        return wait_for(ended, seconds, f"the end of {len(run_ids)} runs")
+        return wait_for(ended, seconds, f"the end of {len(run_ids)} runs", every_seconds=1)
 
     def slots_held(self):
         return sum(limit["active_slots"] for limit in self.post("v2/concurrency_limits/filter", {}))
@@ -168,30 +208,22 @@ class Team:
         return self.git_at_storage("for-each-ref", "refs/pipeline/").split()
 
     def git_at_storage(self, *arguments):
-        done = subprocess.run(["git", *arguments], cwd=self.folder / "storage/git", capture_output=True, text=True, check=True)
+        done = subprocess.run(["git", *arguments], cwd=self.store.folder / "git", capture_output=True, text=True, check=True)
         return done.stdout
 
     def add_worker(self, name):
         """A new machine: a home of its own, and a clone of what is on the storage host."""
         folder = self.folder / name
-        home = folder / "home"
-        (home / ".ssh").mkdir(parents=True)
-        storage = self.hosts["storage"].address
-        key = (self.folder / "storage/host_key.pub").read_text().split()
-        (home / ".ssh/known_hosts").write_text(f"{storage} {key[0]} {key[1]}\n")
-        shutil.copy(self.folder / "storage/user_key", home / ".ssh/id_ed25519")
-        options = f"-F none -i {home}/.ssh/id_ed25519 -o UserKnownHostsFile={home}/.ssh/known_hosts"
         environment = {
             **_environment(self.folder),
-            "HOME": str(home),
-            "GIT_SSH_COMMAND": f"ssh {options} -o BatchMode=yes -o ServerAliveInterval=15 -o ServerAliveCountMax=8",
-            "PREFECT_HOME": str(home / "prefect"),
+            **self.store.let_in(folder / "home"),
+            "PREFECT_HOME": str(folder / "home/prefect"),
             "PREFECT_API_URL": self.url,
             "PREFECT_API_AUTH_STRING": LOGIN,
         }
         worker = Worker(self.hosts[name], folder, environment)
         worker.clone.mkdir()
-        worker.run("git", "clone", "--quiet", f"ssh://root@{storage}{self.folder}/storage/git", ".")
+        worker.run("git", "clone", "--quiet", self.store.url("git"), ".")
         self.workers[name] = worker
         return worker
 
@@ -259,25 +291,11 @@ def _md5(path):
     return hashlib.md5(path.read_bytes()).hexdigest() if path.exists() else None
 
 
-def _sshd():
-    return shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
-
-
 def _start_storage(made):
-    folder = made.folder / "storage"
-    folder.mkdir()
-    for name in ("host_key", "user_key"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
-    (folder / "dvc").mkdir()
-    subprocess.run(["git", "init", "--quiet", "--bare", "-b", "main", str(folder / "git")], check=True)
-    (folder / "sshd_config").write_text(
-        f"HostKey {folder}/host_key\nAuthorizedKeysFile {folder}/user_key.pub\nStrictModes no\nUsePAM no\n"
-        f"PermitRootLogin yes\nPasswordAuthentication no\nPidFile none\nSubsystem sftp internal-sftp\n"
-    )
-    os.makedirs("/run/sshd", exist_ok=True)  # the folder that sshd shuts its unprivileged part in
-    with open(folder / "sshd.log", "wb") as log:
+    made.store.create()
+    with open(made.store.folder / "sshd.log", "wb") as log:
         made.storage = subprocess.Popen(
-            made.hosts["storage"].command(_sshd(), "-D", "-e", "-f", folder / "sshd_config"),
+            made.hosts["storage"].command(*made.store.command()),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -306,13 +324,12 @@ def _start_project(made, make_project):
     folder = made.folder / "start"
     make_project(folder)
     shutil.copy(ROOT / "prefect.yaml", folder)
-    storage = f"ssh://root@{made.hosts['storage'].address}{made.folder}/storage/dvc"
     options = ["-c", "user.name=someone", "-c", "user.email=someone@example.org"]
     for command in (
-        ["dvc", "remote", "add", "--default", "storage", storage],
+        ["dvc", "remote", "add", "--default", "storage", made.store.url("dvc")],
         ["git", "add", "--all"],
         ["git", *options, "commit", "--quiet", "-m", "Share"],
-        ["git", "push", "--quiet", str(made.folder / "storage/git"), "main"],
+        ["git", "push", "--quiet", str(made.store.folder / "git"), "main"],
     ):
         subprocess.run(command, cwd=folder, env=_environment(made.folder), check=True)
 
@@ -341,6 +358,7 @@ def _end(made):
         for pid in map(int, done.stdout.split()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+    made.client.close()
     for process in (made.storage, made.server, *(worker.process for worker in made.workers.values())):
         if process is not None:
             process.wait(30)

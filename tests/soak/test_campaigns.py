@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from tests.soak import frame, kills
+from tests.helpers.toy_project import server_url
+from tests.soak import frame, kills, time_schedule
 from tests.soak.case import Fault
 from tests.soak.kills_project import Place, fail_if
 from tests.soak.kinds import arrays
@@ -160,3 +162,11 @@ def test_a_command_that_gets_a_signal_leaves_nothing_and_the_next_run_is_right(t
     assert line.startswith(str(left.pid)) and left.wait(5) is not None
     with pytest.raises(Fault, match="more than 1 s"):
         place.run("python", "-c", "import time; time.sleep(60)", limit_seconds=1)
+
+
+@pytest.mark.slow(seconds=25)
+@pytest.mark.timeout(600)
+def test_a_schedule_records_each_change_once_whatever_breaks(tmp_path):
+    server = SimpleNamespace(url=server_url(), start=lambda: None, stop=lambda *_: None)
+    case = {"seed": 1, "runs": 3, "quiet_runs": 1, "interval_seconds": 2, "faults": ["run killed"]}
+    assert "'run killed': " in time_schedule.run(case, tmp_path, server)

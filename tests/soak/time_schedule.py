@@ -139,6 +139,17 @@ class Soak:
             log=f"schedule-{self.serves}.log",
         )
 
+    def stop_serving(self):
+        """End the schedule in order, and the run under way with it."""
+        self.served.terminate()
+        start = time.monotonic()
+        try:
+            self.served.wait(30)
+        except subprocess.TimeoutExpired:
+            raise Fault("hang", f"the schedule lives 30 s after SIGTERM\n{self._log()}") from None
+        if "Traceback" in self._log():
+            raise Fault("traceback", f"SIGTERM, {time.monotonic() - start:.0f} s\n{self._log()}")
+
     def close(self):
         if self.served is not None:
             self.served.terminate()
@@ -201,14 +212,7 @@ class Soak:
             self.served.wait()
             self.serve()
         elif fault == "schedule stopped":
-            self.served.terminate()
-            start = time.monotonic()
-            try:
-                self.served.wait(30)
-            except subprocess.TimeoutExpired:
-                raise Fault("hang", f"the schedule lives 30 s after SIGTERM\n{self._log()}") from None
-            if "Traceback" in self._log():
-                raise Fault("traceback", f"SIGTERM, {time.monotonic() - start:.0f} s\n{self._log()}")
+            self.stop_serving()
             self.serve()
         elif fault == "training fails":
             (project.control / "fail-train").touch()
@@ -323,6 +327,7 @@ def run(case, folder, server=None):
             soak.wait_for_runs(case["quiet_runs"])
             soak.measure()
             print(f"{len(soak.expected)} changes, last {fault!r}; memory {soak.memory[-1]}, files {soak.files[-1]}", flush=True)
+        soak.stop_serving()  # the worktree of a run under way is no leftover
         found = soak.wrong()
         summary = f"{soak.ended()} runs, {dict(soak.injected)}, memory {soak.memory}, files {soak.files}"
         if found:
