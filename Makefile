@@ -45,8 +45,9 @@ live: env $(VENV)-live/.installed ## watch training in TensorBoard at http://127
 versions: env ## list the recorded runs with their metrics
 	@$(BIN)/gan versions list
 
-test: env-test ## all tests but the longest (about twelve minutes on two cores)
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+# many a test waits for a schedule or a server, so one process more than the two cores that the times are given for
+test: env-test ## all tests but the longest (about ten minutes on two cores)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
 test-long: env-test ## the tests that take minutes each: a study on two workers
 	@$(BIN)/python -m pytest -m long
