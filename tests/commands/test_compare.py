@@ -24,7 +24,7 @@ stages:
       - {METRICS}: {{cache: false}}
 """
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("two runs")]
 
 
 def run(folder, *line):
@@ -131,6 +131,7 @@ def test_other_judges_are_named_and_their_spread_counts(project):
     assert "worse by 2.0, no more than the 2.2 that noise explains." in output
 
 
+@pytest.mark.slow(seconds=16)
 def test_the_change_report_links_its_pictures(project):
     code, text, errors = gan(project, "report-change", "old", "new", "--markdown", "--pictures", "report/pictures")
     assert (code, errors) == (0, "")

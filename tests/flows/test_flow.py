@@ -66,6 +66,7 @@ def test_one_task_a_stage_in_the_order_of_dvc_yaml_with_its_output_in_the_log(tm
     assert project.git("tag") == ""
 
 
+@pytest.mark.slow(seconds=19)
 def test_nothing_changed_is_cached_and_a_value_set_back_is_restored(project, runs):
     flow, tasks = states(runs, project.pipeline())
     assert flow == "Cached" and tasks == dict.fromkeys(STAGES, "Cached")
@@ -87,6 +88,7 @@ def test_a_stage_that_gives_the_same_bytes_leaves_those_after_it_cached(project,
     assert tasks == {name: "Ran" if name in ("fetch", "normalize") else "Cached" for name in STAGES}
 
 
+@pytest.mark.slow(seconds=12)
 def test_a_single_stage_runs_with_what_it_needs_and_force_runs_only_it(project, runs):
     project.set("offset: 0.0", "offset: 1.0")
     project.set("less: 0", "less: 1")

@@ -142,6 +142,7 @@ def test_a_signal_to_the_group_does_not_reach_the_embedded_server(project, numbe
     assert "Traceback" not in project.log()
 
 
+@pytest.mark.slow(seconds=18)
 def test_an_embedded_server_that_dies_is_started_again_and_the_run_ends_well(project):
     del project.environment["PREFECT_API_URL"]
     flow = project.start("--set", "train.steps=100", "--set", "train.delay_seconds=0.1")
@@ -152,6 +153,7 @@ def test_an_embedded_server_that_dies_is_started_again_and_the_run_ends_well(pro
     wait_for(lambda: not project.processes(), 10, "the end of all processes")
 
 
+@pytest.mark.slow(seconds=17)
 def test_a_run_whose_server_is_lost_for_good_saves_and_ends(project):
     del project.environment["PREFECT_API_URL"]
     flow = start_training(project)
@@ -174,6 +176,7 @@ def cmdline_in(process, project):
         return []
 
 
+@pytest.mark.slow(seconds=15)
 def test_a_killed_isolated_run_leaves_no_worktree_behind(project):
     flow = start_training(project, "--isolated")
     flow.kill()
@@ -224,6 +227,7 @@ def test_a_persons_repro_is_waited_for_or_the_run_skipped(project):
     assert "Cached: nothing changed" in project.log().splitlines()
 
 
+@pytest.mark.slow(seconds=45)
 def test_the_server_dying_in_the_middle_loses_nothing(tmp_path):
     home = tmp_path / "server"
     home.mkdir()

@@ -73,7 +73,7 @@ def test_a_bad_schedule_is_refused(project, arguments, message):
     assert done.returncode != 0 and message in done.stderr.splitlines()[-1]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=35)
 def test_a_schedule_fires_by_itself(project, runs):
     served = project.start(
         "--interval-seconds", "8", "--name", "fires", "--set", "train.steps=4", program=("commands", "schedule")
@@ -92,7 +92,7 @@ def test_a_schedule_fires_by_itself(project, runs):
     wait_for(lambda: not project.processes(), 30, "the end of all processes")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=20)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_schedule_that_ends_takes_the_run_under_way_along(project, runs, number):
     slow = ("--set", "train.steps=600", "--set", "train.delay_seconds=0.1")
@@ -112,7 +112,7 @@ def test_a_schedule_that_ends_takes_the_run_under_way_along(project, runs, numbe
     assert run["state"]["name"] == "Cancelled"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=30)
 @pytest.mark.timeout(900)
 def test_a_worker_runs_what_prefect_yaml_deploys_and_its_end_ends_the_training(project, runs):
     shutil.copy(SOURCE / "prefect.yaml", project.root)
@@ -147,7 +147,7 @@ def test_a_worker_runs_what_prefect_yaml_deploys_and_its_end_ends_the_training(p
         worker.wait()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=150)
 @pytest.mark.timeout(900)
 def test_ten_scheduled_runs_with_changes_a_failure_and_a_cancel_leave_exactly_the_right_versions(project, runs):
     def change(*pairs):

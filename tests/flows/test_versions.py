@@ -29,7 +29,7 @@ def snapshot(folder):
     return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=12)
 def test_an_isolated_run_neither_sees_nor_touches_edits_and_records_only_changes(project):
     head = project.git("rev-parse", "HEAD")
     edited = (project.root / "toy.py").read_text().replace("<h1>", "<h2>")
@@ -61,7 +61,7 @@ def test_an_isolated_run_neither_sees_nor_touches_edits_and_records_only_changes
     assert len(listed(project)) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=20)
 def test_versions_are_given_back_compared_shown_and_pruned(project):
     kept = {}
     for steps, offset in ((4, 0.0), (5, 5.0), (6, 5.5)):
@@ -118,7 +118,7 @@ def test_versions_are_given_back_compared_shown_and_pruned(project):
         assert restore(item["tag"]) == kept[item["tag"]]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=25)
 def test_a_failed_push_is_reported_and_done_by_the_next_run(project, tmp_path):
     project.run("git", "init", "--quiet", "--bare", str(tmp_path / "git.git"))
     store = tmp_path / "store"

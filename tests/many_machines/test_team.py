@@ -11,7 +11,7 @@ from tests.many_machines.__main__ import check_versions
 from tests.many_machines.hosts import team, toy, why_not
 
 
-@pytest.mark.slow(seconds=70)
+@pytest.mark.slow(seconds=100)
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
 def test_a_fresh_worker_restores_what_another_has_made():

@@ -229,7 +229,7 @@ def test_a_damaged_generator(tensorflow, tmp_path, damage):
     assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=15)
 def test_a_whole_run_is_drawn_quickly_and_the_same_by_another_process(tensorflow, tmp_path):
     make_workplace(tmp_path, tensorflow.keras, make_generator(tensorflow.keras, latent_dim=100), steps=range(0, 5001, 50))
     contents = []

@@ -164,7 +164,7 @@ def test_a_command_that_gets_a_signal_leaves_nothing_and_the_next_run_is_right(t
         place.run("python", "-c", "import time; time.sleep(60)", limit_seconds=1)
 
 
-@pytest.mark.slow(seconds=25)
+@pytest.mark.slow(seconds=55)
 @pytest.mark.timeout(600)
 def test_a_schedule_records_each_change_once_whatever_breaks(tmp_path):
     server = SimpleNamespace(url=server_url(), start=lambda: None, stop=lambda *_: None)

@@ -47,7 +47,7 @@ def share(giver, taker):
         assert session.remember([commit], taker.folder / ".dvc/tmp/known.json") == 1
 
 
-@pytest.mark.slow(seconds=40)
+@pytest.mark.slow(seconds=20)
 def test_a_shared_run_cache_never_gives_one_processors_result_for_anothers(tmp_path):
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text(CPUINFO)

@@ -12,7 +12,7 @@ from flows.studies.local import run_one
 from tests.studies.test_study import STUDY, make_study
 
 
-@pytest.mark.slow(seconds=40)
+@pytest.mark.slow(seconds=25)
 def test_a_fresh_clone_trains_nothing_that_a_cell_or_a_version_of_another_has_trained(tmp_path):
     project = make_study(tmp_path)
     store, origin = tmp_path / "store", tmp_path / "origin.git"
