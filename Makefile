@@ -47,13 +47,13 @@ versions: env ## list the recorded runs with their metrics
 
 # many a test waits for a schedule or a server, so there are more processes than the two cores that the times are given for
 test: env-test ## all tests but the longest (about ten minutes on two cores)
-	@$(BIN)/python -m pytest -n 4 --dist loadgroup --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 test-long: env-test ## the tests that take minutes each: a study on two workers
 	@$(BIN)/python -m pytest -m long
 
 test-quick: env-test ## the tests that take seconds (under two minutes)
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not slow"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 env: $(VENV)/.installed-project ## make the environment in .venv (PYTHON=<path> chooses a Python, INSTALLER=pip does without uv)
 

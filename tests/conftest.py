@@ -11,7 +11,7 @@ pin_numpy()
 from gan import runtime  # noqa: E402
 from gan.errors import UserError  # noqa: E402
 
-_SLOW_SECONDS = 5  # of a slow test that does not say how long it takes
+_QUICK_SECONDS, _SLOW_SECONDS = 0.1, 5  # of a test that does not say how long it takes
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job; programs under test inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -25,10 +25,11 @@ def tensorflow():
     return start()
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """Skip what this processor cannot compute, and begin with what takes longest, so that no process ends long after the others.
+    """Skip what this processor cannot compute, and begin with the files that take longest.
 
-    Tests of one `xdist_group` share something that is dear to make: they run in one process, one after the other.
+    So no process is left with a long one when the others have ended. Tests of a file share what is dear to make.
     """
     try:
         runtime.require_instructions("avx512_bf16")
@@ -39,12 +40,6 @@ def pytest_collection_modifyitems(items):
 
     seconds = Counter()
     for item in items:
-        if slow := item.get_closest_marker("slow"):
-            seconds[_unit(item)] += slow.kwargs.get("seconds", _SLOW_SECONDS)
-    items.sort(key=lambda item: seconds[_unit(item)], reverse=True)
-
-
-def _unit(item):
-    """What goes to one process as a whole."""
-    group = item.get_closest_marker("xdist_group")
-    return item.nodeid if group is None else group.args[0]
+        slow = item.get_closest_marker("slow")
+        seconds[item.path] += _QUICK_SECONDS if slow is None else slow.kwargs.get("seconds", _SLOW_SECONDS)
+    items.sort(key=lambda item: seconds[item.path], reverse=True)

@@ -24,7 +24,7 @@ stages:
       - {METRICS}: {{cache: false}}
 """
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("two runs")]
+pytestmark = pytest.mark.slow
 
 
 def run(folder, *line):

@@ -39,7 +39,6 @@ PAGES = {  # a page's generator, and the milliseconds that an image may take
 pytestmark = [
     pytest.mark.slow(seconds=4),
     pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome on PATH"),
-    pytest.mark.xdist_group("explorer's browser"),
 ]
 
 

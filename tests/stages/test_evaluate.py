@@ -11,7 +11,7 @@ import pytest
 from gan.errors import DataError
 from tests.helpers.small_digits import make_workplace, run_here, run_stage
 
-pytestmark = [pytest.mark.slow(seconds=6), pytest.mark.xdist_group("judge")]
+pytestmark = pytest.mark.slow(seconds=6)
 STEPS = (0, 50, 1000)
 
 

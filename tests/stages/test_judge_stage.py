@@ -8,7 +8,7 @@ import pytest
 from gan.errors import DataError
 from tests.helpers.small_digits import make_workplace, run_here, run_stage, small_digits
 
-pytestmark = [pytest.mark.slow(seconds=8), pytest.mark.xdist_group("judge")]
+pytestmark = pytest.mark.slow(seconds=8)
 OUTS = ("judge.keras", "reference.npz", "metrics.json", "floor.json")
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.helpers.pipeline_project import ALL, Project
 
-pytestmark = [pytest.mark.slow(seconds=12), pytest.mark.xdist_group("pipeline"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow(seconds=12), pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

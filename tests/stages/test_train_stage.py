@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STEPS = 6001
 KILLS = 8
 
-pytestmark = [pytest.mark.slow(seconds=8), pytest.mark.xdist_group("train")]
+pytestmark = pytest.mark.slow(seconds=8)
 
 
 def write_params(folder, *, checkpoint_every_seconds, **changes):
