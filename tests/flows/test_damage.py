@@ -101,7 +101,9 @@ def entry(pid, command="dvc repro"):
 def test_what_ended_processes_left_among_dvcs_locks_goes_and_the_rest_stays(locks):
     ended = subprocess.Popen(["true"])
     ended.wait()
-    lives = subprocess.Popen([sys.executable, "-c", "input()", "repro"], stdin=subprocess.PIPE)
+    code = "print(flush=True); input()"
+    lives = subprocess.Popen([sys.executable, "-c", code, "repro"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    lives.stdout.readline()  # until then the system may not show its command line
     try:
         before = {
             "write": {"a": entry(ended.pid), "b": entry(lives.pid), "c": entry(lives.pid, "dvc checkout")},
