@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows import metrics, revisions
-from flows.gate import LOCK, out_digest
+from flows.gate import LOCK, same_ruler
 from flows.metrics import ComparedMetric
 from flows.request import Parameters
 from flows.revisions import Revision
@@ -53,14 +53,14 @@ def find_both(repository, old, new):
     old, new = revisions.find(repository, old), revisions.find(repository, new)
     gate = Parameters.in_tree(repository).settings.gate
     spreads = [measured(repository.root, run.params()) for run in (new, old)]
-    same_ruler = _ruler(old, gate) == _ruler(new, gate)
+    same = same_ruler(gate, old.read(LOCK), new.read(LOCK))
     return TwoRuns(
         old=old,
         new=new,
         gate=gate,
-        metrics=metrics.compare(new.metrics(), old.metrics(), gate, measured=spreads, same_ruler=same_ruler),
+        metrics=metrics.compare(new.metrics(), old.metrics(), gate, measured=spreads, same_ruler=same),
         parameters=change.parameter_changes(old.params(), new.params()),
-        same_ruler=same_ruler,
+        same_ruler=same,
     )
 
 
@@ -103,11 +103,6 @@ def overlay(two, *, missing):
 def described(run):
     """What a Revision is, in a few words."""
     return "edits included" if run.commit is None else f"commit {run.commit[:12]}"
-
-
-def _ruler(run, gate):
-    """The digest of the judge that measured a Revision, as its dvc.lock has it; None where it names none."""
-    return None if gate.ruler is None else out_digest(run.read(LOCK), gate.ruler)
 
 
 @contextmanager

@@ -92,12 +92,11 @@ def _beside(run, previous, picture):
     root, commit = run.tree.root, previous.commit
     texts = read_text(root / PARAMS), decode(run.repository.read_at(commit, PARAMS) or b"{}", PARAMS)
     locks = (root / gate.LOCK).read_bytes(), run.repository.read_at(commit, gate.LOCK)
-    rulers = [gate.out_digest(lock, run.settings.gate.ruler) for lock in locks]
     return artifacts.Previous(
         previous.tag,
         versions.metrics(run.repository, previous),
         tuple(measured(root, parse_yaml(text)) for text in texts),
-        rulers[0] == rulers[1],
+        gate.same_ruler(run.settings.gate, *locks),
         picture,
     )
 

@@ -81,11 +81,16 @@ def verdict_against_last(repository, settings, content, *, lock, params, spread_
     last_content = repository.read_at(last, settings.metrics_file) if last else None
     if last and last_content is None:
         raise DataError(f"{last} has no {settings.metrics_file} in git; declare that metric with `cache: false` in dvc.yaml")
-    same_ruler = last is None or out_digest(lock, settings.ruler) == out_digest(repository.read_at(last, LOCK), settings.ruler)
+    same = last is None or same_ruler(settings, lock, repository.read_at(last, LOCK))
     last_params = repository.read_at(last, PARAMS) if last else None
     spreads = spread_of(params), Spread(settings.seed_spread) if last_params is None else spread_of(decode(last_params, PARAMS))
-    verdict = verdict_on(content, settings, last_content=last_content, last_tag=last, same_ruler=same_ruler, spreads=spreads)
+    verdict = verdict_on(content, settings, last_content=last_content, last_tag=last, same_ruler=same, spreads=spreads)
     return verdict, last
+
+
+def same_ruler(settings, lock, other):
+    """Whether one ruler has measured what two dvc.locks describe, each its bytes or None."""
+    return out_digest(lock, settings.ruler) == out_digest(other, settings.ruler)
 
 
 def out_digest(lock, path):

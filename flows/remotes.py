@@ -14,7 +14,7 @@ from flows.worktree import environment, worktree
 from gan.errors import UserError
 from gan.params import PARAMS, decode
 
-_ATTEMPTS = 5  # to push tags that other machines may be pushing as well
+_ATTEMPTS = 5  # where a remote is away, or other machines push tags as well
 _PAUSE_SECONDS = 2.0
 
 
@@ -88,14 +88,16 @@ def push_versions(repository, settings, log, deadline=None):
 
 def _in_time(action):
     """What `action()` returns, tried again for a while where it raises GitError."""
-    for attempt in range(_ATTEMPTS):
-        try:
+    return _tried_again(action, before_next=lambda attempt: time.sleep(2**attempt))
+
+
+def _tried_again(action, *, before_next):
+    """What `action()` returns; up to _ATTEMPTS times, with `before_next(attempt)` in between where it raises GitError."""
+    for attempt in range(_ATTEMPTS - 1):
+        with contextlib.suppress(GitError):
             return action()
-        except GitError:
-            if attempt == _ATTEMPTS - 1:
-                raise
-        time.sleep(2**attempt)
-    raise AssertionError
+        before_next(attempt)
+    return action()
 
 
 def _not_pushed(tag, error):
@@ -144,18 +146,18 @@ def _same_of_another(repository, tag, settings):
 
 def _push_tags(repository, tag, settings):
     """Push the tags of one version, all or none; returns their names. Raises GitError."""
-    for attempt in range(_ATTEMPTS):
+
+    def push():
         names = [tag, *_accepted_names(repository, tag)]
-        try:
-            refs = [f"refs/tags/{name}:refs/tags/{name}" for name in names]
-            repository.over_network("push", "--quiet", "--atomic", settings.git_remote, *refs)
-            return names
-        except GitError:
-            if attempt == _ATTEMPTS - 1:
-                raise
+        refs = [f"refs/tags/{name}:refs/tags/{name}" for name in names]
+        repository.over_network("push", "--quiet", "--atomic", settings.git_remote, *refs)
+        return names
+
+    def give_way(_):
         time.sleep(random.uniform(0, _PAUSE_SECONDS))  # noqa: S311 (two machines must not meet again)
         _give_way(repository, tag, settings)
-    raise AssertionError
+
+    return _tried_again(push, before_next=give_way)
 
 
 def _give_way(repository, tag, settings):
