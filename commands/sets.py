@@ -8,15 +8,14 @@ from pathlib import Path
 
 import click
 
+from flows.sets import for_this_machine
 from gan.errors import ParamsError, UserError
 from gan.files import write_bytes
-from gan.params import PARAMS, parse_section, read_file
-from gan.runtime import processor_kind
+from gan.params import PARAMS, parse_section, parse_yaml, read_file, read_text
 from gan.training.params import TrainParams
 
 SETS = Path("sets")
 SECTION = "train"
-THIS = "this"  # a set's processor: the one at hand
 # from its name to its last indented line: blank lines and comments before the section that follows are that one's
 SECTION_TEXT = re.compile(rf"^{SECTION}:.*?(?=\s*^\S|\s*\Z)", re.MULTILINE | re.DOTALL)
 
@@ -42,19 +41,20 @@ def use_set(name, params_path):
 
 def read_train(path):
     """The raw section of the set at `path` for this machine, checked: a set holds every parameter of training, nothing else."""
-    content = read_file(path)
+    content = parse_yaml(_text_of(path), path)
     if list(content) != [SECTION]:
         raise ParamsError(f"{path}: expected the section {SECTION!r} alone, got {', '.join(map(str, content))}")
     parse_section(content[SECTION], SECTION, TrainParams, path)
-    if content[SECTION]["processor"] == THIS:
-        content[SECTION]["processor"] = processor_kind()
     return content[SECTION]
 
 
 def section_text(path):
     """The section's lines in the set at `path` for this machine, comments included."""
-    text = SECTION_TEXT.search(path.read_text(encoding="utf-8"))[0]
-    return re.sub(rf"^( +processor: ){THIS}\b", lambda match: match[1] + processor_kind(), text, flags=re.MULTILINE)
+    return SECTION_TEXT.search(_text_of(path))[0]
+
+
+def _text_of(path):
+    return for_this_machine(read_text(path))
 
 
 def description(path):

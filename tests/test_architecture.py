@@ -114,7 +114,7 @@ def forbidden_imports(path, names):
     if home == "commands":
         return {name for name in own if name.split(".")[0] in ("benchmarks", "tests", "stages")}
     if home == "flows":
-        ground = {"gan", "gan.errors", "gan.files", "gan.params"}
+        ground = {"gan", "gan.errors", "gan.files", "gan.params", "gan.runtime"}
         return {name for name in own if not name.startswith("flows") and ".".join(name.split(".")[:2]) not in ground}
     if home == "stages":
         shared = {"stages", "stages.command", "stages.console"}

@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from flows import overrides
 from flows.git import Repository
 from flows.request import Parameters
+from flows.sets import for_this_machine
 from flows.studies.params import BASELINE, NamedVariant, StudyParams, parse_study, read_text_of
 from gan.errors import ParamsError, UserError
 from gan.params import PARAMS, decode, parse_yaml
@@ -93,7 +94,7 @@ class Study:
     def _text_of(self, variant: NamedVariant, seed):
         text = self._params_text
         if variant.set is not None:
-            text = _with_sections(text, self._read(f"{_SETS}/{variant.set}.yaml"))
+            text = _with_sections(text, for_this_machine(self._read(f"{_SETS}/{variant.set}.yaml")))
         try:
             return overrides.apply(text, (*variant.overrides, f"{self.params.seeds.parameter}={seed}"))
         except ParamsError as error:

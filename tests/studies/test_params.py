@@ -1,10 +1,19 @@
 """The file of a study: strict, and what its variants are."""
 
+from pathlib import Path
+
 import pytest
 from ruamel.yaml import YAML
 
+from flows.git import Repository
+from flows.studies.cells import find_study
 from flows.studies.params import parse_study, read_text_of
 from gan.errors import ParamsError, UserError
+from gan.params import parse_section
+from gan.runtime import ANY, processor_kind
+from gan.training.params import TrainParams
+
+ROOT = Path(__file__).resolve().parents[2]
 
 STUDY = """\
 study:
@@ -85,3 +94,12 @@ def test_a_study_compares_something(read):
         read(alone)
     with pytest.raises(UserError, match=r"there is no study 'others' in studies/; it has rates"):
         read(name="others")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_run_of_every_study_is_one_for_this_machine(path):
+    study = find_study(Repository.around(ROOT), path.stem)
+    for name in study.variants:
+        train = study.values(name)["train"]
+        parse_section(train, "train", TrainParams)
+        assert train["processor"] in (ANY, processor_kind())
