@@ -16,6 +16,7 @@ from flows.git import Repository
 from flows.lock import forget_ended_processes
 from flows.worktree import worktree
 from gan.errors import UserError
+from tests.helpers.prefect_home import prefect_home
 from tests.helpers.toy_project import make_project
 
 
@@ -37,7 +38,7 @@ def cached(project, text):
 @pytest.mark.slow(seconds=15)
 def test_a_damaged_file_of_the_cache_is_found_and_made_again(tmp_path):
     project = make_project(tmp_path, ran=True)
-    project.environment["PREFECT_HOME"] = str(tmp_path / "home")
+    project.environment["PREFECT_HOME"] = str(prefect_home(tmp_path / "home"))
     weights = project.root / "data/model/weights.txt"
     right = weights.read_text()
     victim = cached(project, right)

@@ -229,9 +229,7 @@ def test_a_persons_repro_is_waited_for_or_the_run_skipped(project):
 
 @pytest.mark.slow(seconds=45)
 def test_the_server_dying_in_the_middle_loses_nothing(tmp_path):
-    home = tmp_path / "server"
-    home.mkdir()
-    with server_in(home) as (url, server):
+    with server_in(tmp_path / "server") as (url, server):
         project = make_project(tmp_path, ran=True, api_url=url)
         project.environment["PREFECT_CLIENT_MAX_RETRIES"] = "1"  # five, the default, take a minute
         flow = project.start("--isolated", "--set", "train.steps=100", "--set", "train.delay_seconds=0.1")

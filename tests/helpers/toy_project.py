@@ -16,6 +16,7 @@ import httpx
 import psutil
 
 from benchmarks.server import prefect_server
+from tests.helpers.prefect_home import prefect_home
 
 SOURCE = Path(__file__).resolve().parents[2]
 
@@ -293,12 +294,15 @@ def _scratch():
 @functools.cache
 def server_url():
     """The address of this test process's Prefect server, started on first use."""
-    home = _scratch() / "server"
-    home.mkdir()
-    server = server_in(home)
+    server = server_in(_scratch() / "server")
     url, _ = server.__enter__()
     atexit.register(server.__exit__, None, None, None)
     return url
+
+
+@functools.cache
+def _client_home():
+    return prefect_home(_scratch() / "prefect-home")
 
 
 @functools.cache
@@ -318,7 +322,7 @@ def make_project(folder, *, ran=False, api_url=None):
     project = Project(Path(folder) / "project", api_url)
     shutil.copytree(_template(ran).root, project.root, symlinks=True)
     project.control.mkdir()
-    project.environment["PREFECT_HOME"] = str(_scratch() / "prefect-home")
+    project.environment["PREFECT_HOME"] = str(_client_home())
     return project
 
 
@@ -397,5 +401,8 @@ def wait_for(condition, seconds=60, what="condition", *, every_seconds=0.1):
 
 
 def server_in(home, port=None):
-    """`prefect_server` with a scheduler that looks every two seconds."""
+    """`prefect_server` with a scheduler that looks every two seconds. A `home` that is there keeps its data."""
+    home = Path(home)
+    if not home.exists():
+        prefect_home(home)
     return prefect_server(home, port, PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS="2")

@@ -20,6 +20,7 @@ import psutil
 from ruamel.yaml import YAML
 
 from tests.helpers.pipeline_project import Project
+from tests.helpers.prefect_home import prefect_home
 from tests.soak.case import Fault
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,9 +74,7 @@ def _make_template(folder, until):
     project.edit(change)
     project.repro(*([until] if until else []))
     project.commit("first run")
-    if until is None:
-        project.run(sys.executable, "-m", "commands", "flow")  # makes the database of Prefect's embedded server
-    (made / "home").mkdir(exist_ok=True)
+    prefect_home(made / "home")
     shutil.rmtree(project.folder / ".dvc" / "cache" / "runs")  # a stage that is taken out of the lock must run again
     assert project.run("git", "status", "--porcelain") == ""
 

@@ -37,7 +37,6 @@ class Seen:
 def campaign(folder, *, cells, kill_every_seconds, seed=0):
     """Run a study of `cells` cells on two workers in `folder`; returns what was Seen. `seed`: of who is killed, and when."""
     dice, home = random.Random(seed), Path(folder) / "server"
-    home.mkdir()
     with server_in(home) as (url, _):
         fleet = Fleet(folder, url, cells=cells)
         try:

@@ -140,7 +140,6 @@ def httpx_runs(url):
 @pytest.mark.timeout(600)
 def test_neither_the_death_of_the_coordinator_nor_that_of_the_server_costs_a_run(tmp_path):
     home, port = tmp_path / "server", free_port()
-    home.mkdir()
     with server_in(home, port) as (url, server):
         fleet = Fleet(tmp_path, url, cells=8)
         for number in range(2):
