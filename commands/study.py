@@ -10,6 +10,7 @@ import click
 from commands import study_report
 from commands.versions import number, print_table
 from flows.git import Repository
+from flows.metrics import NOISE_SUFFIX
 from flows.studies import local, statistics
 from flows.studies.carry_out import carry_out
 from flows.studies.cells import find_study
@@ -127,6 +128,24 @@ def report(repository, name, base):
         raise UserError(f"study {name}: nothing is done yet; `gan study run {name}` begins")
     _print(progress)
     _write_report(progress)
+
+
+@study.command()
+@click.argument("name")
+@base_option
+@click.option("-m", "--metric", "metrics", multiple=True, help="One more column, such as recall_percent; may be repeated.")
+@click.pass_obj
+def table(repository, name, base, metrics):
+    """Print a Markdown table of a study, as docs/recipes.md has them: each variant's metrics, from lowest to highest seed."""
+    progress = progress_of(find_study(repository, name, base))
+    there = {
+        metric for done in progress.done.values() for one in done for metric in one.metrics if not metric.endswith(NOISE_SUFFIX)
+    }
+    if unknown := [metric for metric in metrics if metric not in there]:
+        raise UserError(
+            f"study {name}: no run has a metric {unknown[0]!r}; there are {', '.join(sorted(there)) or 'no runs yet'}"
+        )
+    click.echo(study_report.markdown(progress, metrics))
 
 
 def _print(progress):

@@ -65,6 +65,33 @@ def shown_estimate(one):
     return f"{one.mean:.{digits}f} ± {(one.high - one.low) / 2:.{digits}f}"
 
 
+def markdown(progress, more=()):
+    """A Markdown table with a row a variant: each metric from its lowest to its highest seed, and what the study says of it.
+
+    more: metrics beside those that decide. A cell is empty where a run has no such number.
+    """
+    deciding = list(progress.study.params.metrics)
+    metrics = list(dict.fromkeys([*deciding, *more]))
+    said = {(one.variant, one.metric): statistics.sentence(one, progress.rule) for one in progress.comparisons}
+    against = [f"{_person_name(metric)} against {BASELINE}" for metric in deciding]
+    rows = [["variant", "seeds", *map(_person_name, metrics), *against]]
+    for name, done in progress.done.items():
+        ranges = [_range([one.metrics.get(metric) for one in done]) for metric in metrics]
+        rows.append([f"`{name}`", str(len(done)), *ranges, *(said.get((name, metric), "") for metric in deciding)])
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], f"|{' --- |' * len(rows[0])}", *lines[1:]])
+
+
+def _range(values):
+    if not values or not all(isinstance(value, int | float) for value in values):
+        return ""
+    low, high = min(values), max(values)
+    if low == high:
+        return f"{low:.6g}"
+    digits = statistics.decimals(high - low)
+    return f"{low:.{digits}f} – {high:.{digits}f}"
+
+
 def _chart(progress, metric):
     from gan.pages.study_charts import MetricChart, Row
 

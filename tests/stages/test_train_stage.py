@@ -164,6 +164,7 @@ def test_damaged_checkpoints_are_replaced(uninterrupted, tmp_path):
     files[-1].write_bytes(files[-1].read_bytes()[:1000])
     for file in files[:-1]:
         file.write_bytes(b"\0" * file.stat().st_size)
+    write_params(tmp_path, checkpoint_every_seconds=1000)
     code, output = finish(tmp_path)
     assert code == 0, output
     assert "is damaged" in output
@@ -181,7 +182,7 @@ def test_other_parameters_never_use_a_checkpoint(uninterrupted, tmp_path):
 
 
 def test_a_full_disk_costs_the_checkpoints_only(uninterrupted, tmp_path):
-    make_workplace(tmp_path)
+    make_workplace(tmp_path, checkpoint_every_seconds=0.2)
     disk = tmp_path / ".scratch"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True).returncode:
@@ -196,7 +197,7 @@ def test_a_full_disk_costs_the_checkpoints_only(uninterrupted, tmp_path):
 
 
 def test_a_second_run_of_the_same_training_waits_and_ends_in_the_same_bytes(uninterrupted, tmp_path):
-    make_workplace(tmp_path)
+    make_workplace(tmp_path, checkpoint_every_seconds=1000)
     pair = [start(tmp_path), start(tmp_path)]
     outputs = [process.communicate(timeout=120)[0] for process in pair]
     messages = [f"process {other.pid}, which runs this very training" for other in pair[::-1]]

@@ -143,6 +143,12 @@ def test_a_study_that_is_stopped_goes_on_and_trains_nothing_twice(tmp_path):
     assert metrics["data/studies/steps/metrics.json"]["data"]["worse"]["fid"]["difference"] == pytest.approx(5.0)
     assert project.run("dvc", "plots", "show", "--out", "plots").returncode == 0
 
+    table = project.gan("study", "table", "steps", "-m", "nested.steps").stdout.splitlines()
+    assert table[0] == "| variant | seeds | FID | nested.steps | FID against baseline |" and len(table) == 5
+    assert table[4].startswith("| `worse` | 2 | 15.000 – 15.100 | 2 | worse by ") and by_variant["worse"]["sentence"] in table[4]
+    refused = project.gan("study", "table", "steps", "-m", "recal", check=False)
+    assert refused.returncode == 1 and "no run has a metric 'recal'; there are fid, nested.steps" in refused.stderr
+
     # two runs compare as any two experiments do
     compared = project.gan("versions", "compare", "steps-baseline-s0", "steps-worse-s0")
     assert "evaluate.offset: 0.0 -> 5.0" in compared.stdout and "other values" not in compared.stderr
