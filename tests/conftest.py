@@ -1,6 +1,7 @@
 """Fixtures that several test modules share, and the order of tests."""
 
 import signal
+import sys
 from collections import Counter
 
 import pytest
@@ -23,6 +24,13 @@ def tensorflow():
     from tests.helpers.tensorflow import start
 
     return start()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item, nextitem):
+    """A file that needs a Prefect server leaves none behind: beside files that do without, it would take time from them."""
+    if (nextitem is None or nextitem.path != item.path) and (project := sys.modules.get("tests.helpers.toy_project")):
+        project.stop_server()
 
 
 @pytest.hookimpl(trylast=True)

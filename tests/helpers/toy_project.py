@@ -291,13 +291,21 @@ def _scratch():
     return Path(folder)
 
 
+_running = contextlib.ExitStack()  # this process's Prefect server, if there is one
+
+
 @functools.cache
 def server_url():
-    """The address of this test process's Prefect server, started on first use."""
-    server = server_in(_scratch() / "server")
-    url, _ = server.__enter__()
-    atexit.register(server.__exit__, None, None, None)
+    """The address of this test process's Prefect server, started on first use and whenever it was stopped."""
+    url, _ = _running.enter_context(server_in(_scratch() / "server"))
+    atexit.register(_running.close)  # before the scratch goes
     return url
+
+
+def stop_server():
+    """End this test process's Prefect server, if there is one: it works even where nobody asks. Its data stay."""
+    _running.close()
+    server_url.cache_clear()
 
 
 @functools.cache
