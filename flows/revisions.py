@@ -128,12 +128,19 @@ def _commit(repository, name):
 
 
 def _experiment(repository, name):
+    """The commit of the experiment `name`: of several, one of HEAD's or else of the nearest commit before it that has one."""
     form = "--format=%(objectname) %(refname)"
     lines = [line.split(" ", 1) for line in repository.git("for-each-ref", form, "refs/exps/").splitlines()]
-    found = {commit for commit, ref in lines if re.fullmatch(rf"refs/exps/[0-9a-f]{{2}}/[0-9a-f]+/{re.escape(name)}", ref)}
-    if len(found) > 1:
-        raise UserError(f"{name}: several experiments have this name; give the commit that `dvc exp show` prints")
-    return next(iter(found), None)
+    found = {}  # the commit that it began at -> its own
+    for commit, ref in lines:
+        if match := re.fullmatch(rf"refs/exps/([0-9a-f]{{2}})/([0-9a-f]+)/{re.escape(name)}", ref):
+            found[match[1] + match[2]] = commit
+    if len(found) < 2:
+        return next(iter(found.values()), None)
+    for commit in repository.git("rev-list", "HEAD").splitlines():
+        if commit in found:
+            return found[commit]
+    raise UserError(f"{name}: several experiments have this name; give the commit that `dvc exp show` prints")
 
 
 def _values(mapping):

@@ -53,6 +53,29 @@ def test_an_experiment_and_its_data_are_found_by_its_name(project, tmp_path):
     assert json.loads(tried.read("data/evaluation/metrics.json"))["nested"]["steps"] == tried.metrics()["nested.steps"] == 4
 
 
+def test_of_several_experiments_with_one_name_the_nearest_counts(project):
+    def commit(message):
+        project.git("commit", "--quiet", "--allow-empty", "--message", message)
+        return project.git("rev-parse", "HEAD")
+
+    def record(base):
+        project.git("checkout", "--quiet", "--detach", base)
+        made = commit(f"tried at {base}")
+        project.git("update-ref", f"refs/exps/{base[:2]}/{base[2:]}/tried", made)
+        project.git("checkout", "--quiet", "main")
+        return made
+
+    bases = [project.git("rev-parse", "HEAD"), commit("second"), commit("third")]
+    first, second = record(bases[0]), record(bases[1])
+    assert find(repository(project), "tried").commit == second
+    project.git("reset", "--quiet", "--hard", bases[0])
+    assert find(repository(project), "tried").commit == first
+    project.git("checkout", "--quiet", "--orphan", "elsewhere")
+    commit("another beginning")
+    with pytest.raises(UserError, match="several experiments have this name; give the commit"):
+        find(repository(project), "tried")
+
+
 def test_data_come_from_the_remote_and_else_their_absence_is_one_line(project, tmp_path):
     project.run("dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
     project.commit("Add a remote")
