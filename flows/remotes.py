@@ -39,9 +39,9 @@ def fetch_base(repository, base, log):
 
 
 def remember_results(repository, session):
-    """Let DVC know what all versions and cells of studies were made of, so that what any machine has made is restored."""
+    """Let DVC know what all versions, cells of studies and parts of them were made of: what any machine has made is restored."""
     cells = [record.commit for record in records.every(repository).values()]
-    commits = [*cells, *(version.commit for version in reversed(versions.every(repository)))]
+    commits = [*records.parts(repository), *cells, *(version.commit for version in reversed(versions.every(repository)))]
     session.remember(commits, repository.root / ".dvc" / "tmp" / "versions.json")
 
 
@@ -49,6 +49,7 @@ def fetch_records(repository, git_remote):
     """Learn of the cells that others recorded; raises GitError where the remote stays out of reach."""
     if repository.has_remote(git_remote):
         _in_time(lambda: repository.over_network("fetch", "--quiet", "--no-tags", git_remote, "+refs/exps/*:refs/exps/*"))
+        records.forget_parts(repository, records.every(repository))
 
 
 def has_record(repository, git_remote, record):
@@ -62,6 +63,22 @@ def push_record(repository, git_remote, record):
     """Let others learn of the Record of a cell, whose data they have; raises GitError where the remote stays out of reach."""
     if repository.has_remote(git_remote):
         _in_time(lambda: repository.over_network("push", "--quiet", "--force", git_remote, f"{record.ref}:{record.ref}"))
+        _forget_part(repository, git_remote, record.key)
+
+
+def push_part(repository, git_remote, cell):
+    """Let others learn how far a cell has come, of which they have the data: they go on from there. Raises GitError."""
+    if repository.has_remote(git_remote):
+        ref = records.part_ref(cell.key)
+        repository.over_network("push", "--quiet", "--force", git_remote, f"{ref}:{ref}")
+
+
+def fetch_part(repository, git_remote, cell):
+    """Learn how far another machine has come with a cell, if it could tell."""
+    if repository.has_remote(git_remote):
+        ref = records.part_ref(cell.key)
+        with contextlib.suppress(GitError):  # there is none, as a rule
+            repository.over_network("fetch", "--quiet", "--no-tags", git_remote, f"+{ref}:{ref}")
 
 
 def push_versions(repository, settings, log, deadline=None):
@@ -84,6 +101,15 @@ def push_versions(repository, settings, log, deadline=None):
         except UserError as error:
             errors.append(_not_pushed(tag, error))
     return errors
+
+
+def _forget_part(repository, git_remote, key):
+    """A cell that is recorded needs none."""
+    ref = records.part_ref(key)
+    if repository.succeeds("rev-parse", "--verify", "--quiet", ref):
+        with contextlib.suppress(GitError):  # another has done so, or nobody could learn of it; it does no harm
+            repository.over_network("push", "--quiet", git_remote, f":{ref}")
+        records.forget_parts(repository, [key])
 
 
 def _in_time(action):

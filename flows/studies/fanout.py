@@ -19,7 +19,7 @@ from flows.deadline import TimeUp
 from flows.dvc.reproduce import StageFailed
 from flows.git import GitError, Repository
 from flows.parent import end_to_tell, end_with_parent, started_by_prefect, tell_of_kill
-from flows.remotes import fetch_records, fetch_versions, has_record, push_record
+from flows.remotes import fetch_part, fetch_records, fetch_versions, has_record, push_record
 from flows.stage_task import STOPPED
 from flows.studies import cell_runs, records
 from flows.studies.carry_out import carry_out
@@ -57,6 +57,7 @@ def study_cell(name: str, definition: str, base: str, variant: str, seed: int):
         record = records.every(repository).get(cell.key)
         if record is None or not has_record(repository, remote, record):
             fetch_versions(repository, remote, log.warning)
+            fetch_part(repository, remote, cell)
             record = run_one(study, cell, log=log.info, share=True, variables=variables)
             push_record(repository, remote, record)
         return Completed(message=f"recorded as {record.name}")

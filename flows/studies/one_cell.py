@@ -7,10 +7,11 @@ from flows.dvc.reproduce import CACHED, RAN, reproduce
 from flows.dvc.session import DvcSession
 from flows.lock import RunLock, when_free
 from flows.parent import tell_of_kill
-from flows.remotes import remember_results
+from flows.remotes import push_part, remember_results
 from flows.request import Parameters
 from flows.studies import records
 from flows.worktree import environment, remove_left_over, worktree
+from gan.errors import UserError
 from gan.params import PARAMS
 
 
@@ -27,8 +28,8 @@ class Place:
         """The Record of a Cell: what was made before anywhere comes from DVC's cache, the rest runs.
 
         With `only_cached` nothing runs, and None is returned where something would have to. With `share` the data goes to DVC's
-        remote, if there is one, before there is a record; one that there was stays. Raises StageFailed, ParamsError for
-        parameters that the project refuses, UserError where the remote refuses, and TimeUp.
+        remote, if there is one, after each stage that ran and before there is a record; one that there was stays. Raises
+        StageFailed, ParamsError for parameters that the project refuses, UserError where the remote refuses, and TimeUp.
         """
         study, settings = self._study, self._study.settings
         text = study.parameters(cell)
@@ -48,12 +49,24 @@ class Place:
             outcomes[stage.name] = reproduce(self._session, stage, pull=pull, on_line=self._log, deadline=deadline)
             if outcomes[stage.name] == RAN:
                 seconds += time.monotonic() - started
+                if share and described.remote is not None and stage is not stages[-1]:
+                    self._share_part(cell, described, list(outcomes), deadline)
         names = [stage.name for stage in stages]
         if share and described.remote is not None:
             self._session.push(names, deadline=deadline)
         if known := records.every(study.repository).get(cell.key):
             return known
         return records.record(self._tree, cell, described, stages=names, base=study.base, seconds=seconds)
+
+    def _share_part(self, cell, described, names, deadline):
+        """Share what the stages `names` have made: a worker that takes the cell over does not make it again."""
+        study = self._study
+        try:
+            self._session.push(names, deadline=deadline)
+            records.record_part(self._tree, cell, described, stages=names, base=study.base)
+            push_part(study.repository, study.settings.git_remote, cell)
+        except UserError as error:  # all of it is shared at the end as well
+            self._log(f"{names[-1]} is not shared yet: {error}")
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """What is known of cells: each is recorded as a DVC experiment, a commit under refs/exps with its parameters, lock and metrics.
 
 `dvc exp show`, `dvc exp diff` and `gan versions compare` see them as they see any experiment, and `dvc gc --all-experiments`
-keeps their data.
+keeps their data. A part is the same of the first stages of a cell that is still under way, under refs/gan.
 """
 
 import re
@@ -11,10 +11,11 @@ from ruamel.yaml import YAML
 
 from flows.gate import LOCK
 from flows.metrics import merged
-from gan.files import replacing
+from gan.files import replacing, write_bytes
 from gan.params import PARAMS
 
 _REFS = "refs/exps/"
+_PARTS = "refs/gan/parts/"
 _KEY, _SECONDS, _FILE = "Study-Cell", "Seconds", "Metrics-File"
 
 
@@ -59,16 +60,53 @@ def record(tree, cell, description, *, stages, base, seconds):
     the lock in the record says nothing.
     """
     _keep_stages(tree.root / LOCK, stages)
-    kept = [out for stage in description.stages if stage.name in stages for out in stage.outs if not out.cached]
+    kept = _kept_by_git(description, stages)
     files = [out.path for out in kept if out.metric]
-    paths = [path for path in (LOCK, PARAMS, *(out.path for out in kept)) if (tree.root / path).exists()]
-    tree.git("add", "--force", "--", *paths)
     lines = [f"{_KEY}: {cell.key}", f"{_SECONDS}: {seconds:.1f}", *(f"{_FILE}: {path}" for path in files)]
     message = "\n".join([f"Study {cell.study}: {cell.variant}, seed {cell.seed}", "", *lines, ""])
-    commit = tree.git(*tree.author(), "commit-tree", tree.git("write-tree"), "-p", base, "-F", "-", stdin=message)
+    commit = _commit(tree, kept, base, message)
     ref = f"{_REFS}{base[:2]}/{base[2:]}/{cell.name}"
     tree.git("update-ref", ref, commit)
     return Record(ref, commit, cell.key, seconds, tuple(files))
+
+
+def record_part(tree, cell, description, *, stages, base):
+    """Record what a Cell has so far, the results of `stages` in the worktree `tree`; a part that there was is replaced."""
+    lock = (tree.root / LOCK).read_bytes()
+    try:
+        _keep_stages(tree.root / LOCK, stages)
+        message = f"Study {cell.study}: {cell.variant}, seed {cell.seed}, as far as {stages[-1]}\n"
+        tree.git("update-ref", part_ref(cell.key), _commit(tree, _kept_by_git(description, stages), base, message))
+    finally:
+        write_bytes(tree.root / LOCK, lock)
+
+
+def part_ref(key):
+    """The reference of the part of the Cell with this key."""
+    return f"{_PARTS}{key}"
+
+
+def parts(repository):
+    """The commits of all parts that this repository knows."""
+    return repository.git("for-each-ref", "--format=%(objectname)", _PARTS).split()
+
+
+def forget_parts(repository, keys):
+    """Forget the parts of the cells with these keys."""
+    for ref in repository.git("for-each-ref", "--format=%(refname)", _PARTS).split():
+        if ref.removeprefix(_PARTS) in keys:
+            repository.git("update-ref", "-d", ref)
+
+
+def _kept_by_git(description, stages):
+    return [out for stage in description.stages if stage.name in stages for out in stage.outs if not out.cached]
+
+
+def _commit(tree, outs, base, message):
+    """A commit on top of `base` with the lock, the parameters and the `outs` of the worktree."""
+    paths = [path for path in (LOCK, PARAMS, *(out.path for out in outs)) if (tree.root / path).exists()]
+    tree.git("add", "--force", "--", *paths)
+    return tree.git(*tree.author(), "commit-tree", tree.git("write-tree"), "-p", base, "-F", "-", stdin=message)
 
 
 def _keep_stages(path, names):

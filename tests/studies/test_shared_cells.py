@@ -5,28 +5,40 @@ import shutil
 import pytest
 
 from flows import remotes
+from flows.dvc.reproduce import StageFailed
 from flows.git import Repository
-from flows.studies import records
+from flows.studies import one_cell, records
 from flows.studies.cells import find_study
 from flows.studies.local import run_one
 from tests.studies.test_study import STUDY, make_study
 
 
+def make_shared_study(folder, **studies):
+    """The toy study with a git and a DVC remote: (project, its Repository, that of a fresh clone). studies: more files."""
+    project = make_study(folder)
+    for name, text in studies.items():
+        (project.root / f"studies/{name}.yaml").write_text(text)
+    project.run("dvc", "remote", "add", "--quiet", "--default", "store", str(folder / "store"))
+    project.commit("Share")
+    project.run("git", "clone", "--quiet", "--bare", str(project.root), str(folder / "origin.git"))
+    project.git("remote", "add", "origin", str(folder / "origin.git"))
+    there = Repository(folder / "there")
+    project.run("git", "clone", "--quiet", str(folder / "origin.git"), str(there.root))
+    return project, Repository(project.root), there
+
+
+def stages_of(lines):
+    """The stages that ran, by the lines of a log."""
+    return [line.split("'")[1] for line in lines if line.startswith("Running stage")]
+
+
 @pytest.mark.slow(seconds=25)
 def test_a_fresh_clone_trains_nothing_that_a_cell_or_a_version_of_another_has_trained(tmp_path):
-    project = make_study(tmp_path)
-    store, origin = tmp_path / "store", tmp_path / "origin.git"
     # the training of one variant, seen in another light
     other = STUDY.replace("evaluate.offset=5.0", "train.steps=4, evaluate.offset=1.0").replace("set: short", "set: null")
-    (project.root / "studies/other.yaml").write_text(other)
-    project.run("dvc", "remote", "add", "--quiet", "--default", "store", str(store))
-    project.commit("Share")
-    project.run("git", "clone", "--quiet", "--bare", str(project.root), str(origin))
-    project.git("remote", "add", "origin", str(origin))
-    there = Repository(tmp_path / "there")
-    project.run("git", "clone", "--quiet", str(origin), str(there.root))
+    project, here, there = make_shared_study(tmp_path, other=other)
+    store = tmp_path / "store"
 
-    here = Repository(project.root)
     project.pipeline("--isolated", "--set", "train.seed=1")  # a version, which the flow pushes itself
     study = find_study(here, "steps")
     cell = study.cells("longer", 1)[0]
@@ -50,7 +62,7 @@ def test_a_fresh_clone_trains_nothing_that_a_cell_or_a_version_of_another_has_tr
     def stages_run(study, cell):
         lines = []
         record = run_one(study, cell, log=lines.append)
-        return [line.split("'")[1] for line in lines if line.startswith("Running stage")], records.metrics(there, record)
+        return stages_of(lines), records.metrics(there, record)
 
     assert not (there.root / ".dvc/cache").exists()
     by_version = next(cell for cell in study.cells("baseline", 2) if cell.seed == 1)
@@ -60,3 +72,39 @@ def test_a_fresh_clone_trains_nothing_that_a_cell_or_a_version_of_another_has_tr
     by_cell = study.cells("worse", 1)[0]
     assert by_cell.key not in known
     assert stages_run(study, by_cell) == (["evaluate"], {"fid": 11.0, "fid_std": 0.5, "nested.steps": 4})
+
+
+@pytest.mark.slow(seconds=12)
+def test_what_a_worker_had_made_of_a_cell_before_it_died_is_not_made_again(tmp_path, monkeypatch):
+    project, here, there = make_shared_study(tmp_path)
+    study = find_study(here, "steps")
+    cell = study.cells("longer", 1)[0]
+
+    def reproduce(session, stage, **options):
+        if stage.name == "evaluate":
+            raise StageFailed(stage.name, "the worker's end")
+        return one_cell_reproduce(session, stage, **options)
+
+    one_cell_reproduce = one_cell.reproduce
+    monkeypatch.setattr(one_cell, "reproduce", reproduce)
+    lines = []
+    with pytest.raises(StageFailed):
+        run_one(study, cell, log=lines.append, share=True)
+    assert stages_of(lines) == ["train"] and records.every(here) == {}
+    monkeypatch.undo()
+
+    def parts():
+        return project.git("ls-remote", "origin", "refs/gan/*")
+
+    assert parts().split()[1] == records.part_ref(cell.key)
+    lines, study = [], find_study(there, "steps")
+    remotes.fetch_part(there, "origin", study.cells("longer", 2)[1])  # of another cell there is none
+    remotes.fetch_part(there, "origin", cell)
+    record = run_one(study, cell, log=lines.append, share=True)
+    assert stages_of(lines) == ["evaluate"]
+    assert records.metrics(there, record) == {"fid": 10.0, "fid_std": 0.5, "nested.steps": 4}
+    remotes.push_record(there, "origin", record)
+    assert parts() == "" and records.parts(there) == []
+    assert len(records.parts(here)) == 1
+    remotes.fetch_records(here, "origin")
+    assert records.every(here)[cell.key].commit == record.commit and records.parts(here) == []
