@@ -77,7 +77,9 @@ def markdown(progress, more=()):
     rows = [["variant", "seeds", *map(_person_name, metrics), *against]]
     for name, done in progress.done.items():
         ranges = [_range([one.metrics.get(metric) for one in done]) for metric in metrics]
-        rows.append([f"`{name}`", str(len(done)), *ranges, *(said.get((name, metric), "") for metric in deciding)])
+        of_set = progress.study.variants[name].set if name == BASELINE else None
+        shown = f"`{name}`: `{of_set}`" if of_set else f"`{name}`"
+        rows.append([shown, str(len(done)), *ranges, *(said.get((name, metric), "") for metric in deciding)])
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([lines[0], f"|{' --- |' * len(rows[0])}", *lines[1:]])
 
