@@ -85,7 +85,7 @@ audit: env-test $(VENV)-audit/.installed ## look for known weaknesses in what th
 sbom: $(VENV)-audit/.installed ## write sbom.json: the parts that requirements.lock names, as CycloneDX
 	@$(VENV)-audit/bin/cyclonedx-py requirements -i . --output-reproducible --of JSON -o sbom.json requirements.lock
 
-bench: env $(VENV)-bench/.installed ## speed of a training step beside NumPy, PyTorch, JAX and the published loop (needs data/raw)
+bench: env $(VENV)-bench/.installed ## speed of a training step beside PyTorch, JAX and others (needs data/raw); ARGS="--set conditional-60s"
 	@$(BIN)/python -m benchmarks.train_speed $(ARGS)
 
 screenshots: env-test ## make the pictures in docs/ of the page and of Prefect's UI anew (needs a finished run and Chromium)

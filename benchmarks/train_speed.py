@@ -1,11 +1,13 @@
 """How fast is a training step, beside other ways of writing the same one? Prints a Markdown table.
 
 Every implementation runs in a process of its own, on the same two cores, with the images in memory, and all of them take turns
-for several rounds, since a machine's speed drifts. The peers are: the published loop made to train under today's Keras, NumPy by
-hand, PyTorch eager and compiled, JAX with jit and scan, and our engine. Two yardsticks stand beside them: the step's matrix
-products alone under XLA, and the machine's peak (one 2048 x 2048 x 2048 float32 product).
+for several rounds, since a machine's speed drifts. For the lecture's set the peers are: the published loop made to train under
+today's Keras, NumPy by hand, PyTorch eager and compiled, JAX with jit and scan, and our engine. For a set of class-conditional
+convolutions (`--set conditional-60s`): PyTorch eager and compiled, with channels first and last, JAX, both in float32 and in
+bfloat16, and our engine. Two yardsticks stand beside them: the step's convolutions and products alone, and the machine's peak
+(one 2048 x 2048 x 2048 float32 product by the newest instructions that the set allows).
 
-Before anything is timed, the peers are checked: from equal weights, on equal images and latents, their losses over the first 20
+Before anything is timed, the peers are checked: from equal weights, on equal images and latents, their losses over the first
 steps must agree with the engine's. A difference is printed and makes the exit code 1.
 
 torch.compile keeps the kernels that g++ made for it in a folder. Here that is empty at first, and it starts a second time after.
@@ -25,7 +27,12 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-CHECK_STEPS = 20
+sys.path.insert(0, str(ROOT))  # run as a file, it must find the project
+
+from gan.errors import UserError  # noqa: E402
+from gan.images import CLASSES  # noqa: E402
+
+CHECK_STEPS = {"dense": 20, "conv": 10}  # two of the ten with the penalty
 LOSS_TOLERANCE = 0.01  # relative: float32 sums in another order, and another place of Adam's epsilon, after 20 steps
 ACCURACY_TOLERANCE = 1.0  # in percent: 6 of 600 images
 PEAK_FLOPS = 2 * 2048**3
@@ -46,7 +53,7 @@ class Peer:
 
 
 OURS, PRODUCTS, PEAK = "ours", "products", "peak"
-PEERS = {
+DENSE_PEERS = {
     "published": Peer("published loop, Keras 3", "published", steps_a_look=1),
     "numpy": Peer("NumPy by hand", "numpy_hand"),
     "torch": Peer("PyTorch, fused Adam", "torch_eager", foreign=True),
@@ -58,47 +65,72 @@ PEERS = {
 }
 
 
+def _torch(*words):
+    label = ", ".join(["PyTorch", *(word.replace("_", " ").replace("compile", "torch.compile") for word in words)])
+    return Peer(label, "torch_conv", words, foreign=True, steps_a_look=1, keeps_kernels="compile" in words)
+
+
+CONV_PEERS = {
+    "torch": _torch("float32"),
+    "torch-last": _torch("float32", "channels_last"),
+    "torch-bf16": _torch("bfloat16"),
+    "torch-bf16-last": _torch("bfloat16", "channels_last"),
+    "torch-compile": _torch("float32", "channels_last", "compile"),
+    "torch-bf16-compile": _torch("bfloat16", "channels_last", "compile"),
+    "jax": Peer("JAX, jit, float32", "jax_conv", ("float32",), foreign=True, steps_a_look=1),
+    "jax-bf16": Peer("JAX, jit, bfloat16", "jax_conv", ("bfloat16",), foreign=True, steps_a_look=1),
+    OURS: Peer("**this engine**", "engine"),
+    PRODUCTS: Peer("convolutions and products only", "conv_products"),
+    PEAK: DENSE_PEERS[PEAK],
+}
+PEERS = {"dense": DENSE_PEERS, "conv": CONV_PEERS}  # by the set's network
+
+
 def main():
     arguments = parse_arguments()
     pin_to_cores(THREADS)
-    names = [name for name in PEERS if name in {*arguments.peers, OURS, PEAK}]
+    train, network = arguments.train, arguments.train["network"]
+    peers = {name: peer for name, peer in PEERS[network].items() if name in {*arguments.peers, OURS, PEAK}}
     children = {}
-    kernels = tempfile.TemporaryDirectory()
+    scratch = tempfile.TemporaryDirectory()
+    set_file = Path(scratch.name) / "set.json"
+    set_file.write_text(json.dumps(train))
     try:
-        for name in names:
+        for name, peer in peers.items():
             log(f"starting {name}")
-            children[name] = Child(PEERS[name], python_of(PEERS[name], arguments), arguments.images, kernels.name)
-            if PEERS[name].keeps_kernels:
+            children[name] = Child(peer, python_of(peer, arguments), arguments.images, set_file, scratch.name)
+            if peer.keeps_kernels:
                 log(f"starting {name} again, with the kernels that it compiled")
                 children[name].restart()
-        failures = check(children)
-        speeds = {name: [] for name in names}
+        failures = check(children, CHECK_STEPS[network])
+        speeds = {name: [] for name in peers}
         for number in range(arguments.rounds):
             log(f"round {number + 1} of {arguments.rounds}")
-            for name in names:
+            for name in peers:
                 speeds[name].append(children[name].speed(arguments.seconds))
         results = [child.result(name, speeds[name]) for name, child in children.items()]
     finally:
         for child in children.values():
             child.end()
-        kernels.cleanup()
-    print(report(results, step_products(), rounds=arguments.rounds, seconds=arguments.seconds))
+        scratch.cleanup()
+    print(report(results, products_of(train), rounds=arguments.rounds, seconds=arguments.seconds))
     for failure in failures:
         print(f"CHECK FAILED: {failure}")
     if not failures:
-        print(f"Same work: all losses of the first {CHECK_STEPS} steps agree within {LOSS_TOLERANCE:.0%}.")
+        print(f"Same work: all losses of the first {CHECK_STEPS[network]} steps agree within {LOSS_TOLERANCE:.0%}.")
     sys.exit(1 if failures else 0)
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--set", default="lecture", help="the file of sets/ whose step it is (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each implementation (default 5)")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each turn (default 2)")
     parser.add_argument(
         "--peers",
         type=lambda text: text.split(","),
-        default=list(PEERS),
-        help=f"comma-separated, among {','.join(PEERS)} (default all); {OURS} and {PEAK} always run",
+        help="comma-separated (default all); of lecture: "
+        f"{','.join(DENSE_PEERS)}; of conv sets: {','.join(CONV_PEERS)}; {OURS} and {PEAK} always run",
     )
     parser.add_argument(
         "--images",
@@ -113,18 +145,40 @@ def parse_arguments():
         help="interpreter with JAX and PyTorch (default .venv-bench's)",
     )
     arguments = parser.parse_args()
-    unknown = set(arguments.peers) - set(PEERS)
+    try:
+        arguments.train = read_train(arguments.set)
+    except UserError as error:
+        parser.error(str(error))
+    peers = PEERS[arguments.train["network"]]
+    arguments.peers = list(peers) if arguments.peers is None else arguments.peers
+    unknown = set(arguments.peers) - set(peers)
     if unknown:
-        parser.error(f"unknown peers: {', '.join(sorted(unknown))}; known: {', '.join(PEERS)}")
+        parser.error(f"unknown peers: {', '.join(sorted(unknown))}; known: {', '.join(peers)}")
     if arguments.rounds < 1 or arguments.seconds <= 0:
         parser.error("--rounds and --seconds must be positive")
     if not arguments.images.exists():
         parser.error(f"{arguments.images} is missing; run `dvc repro fetch`")
     arguments.images = arguments.images.resolve()
-    foreign = any(PEERS[name].foreign for name in arguments.peers)
+    foreign = any(peers[name].foreign for name in arguments.peers)
     if foreign and not arguments.peers_python.exists():
         parser.error(f"{arguments.peers_python} is missing; run `make bench`, or leave out the peers that need it with --peers")
     return arguments
+
+
+def read_train(name):
+    """The section `train` of the set `name` on this machine; raises UserError for one that the peers cannot train."""
+    from flows.sets import for_this_machine
+    from gan.params import parse_section, parse_yaml, read_text
+    from gan.training.params import TrainParams
+
+    path = ROOT / "sets" / f"{name}.yaml"
+    content = parse_yaml(for_this_machine(read_text(path)), path)["train"]
+    params = parse_section(content, "train", TrainParams, path)
+    step = params.loss, params.update_order, params.r2_gamma, params.conditional, params.clusters
+    peers_step = {"dense": ("non_saturating", "split", 0, False, 0), "conv": ("non_saturating", "alternating", 0, True, 0)}
+    if step != peers_step[params.network]:
+        raise UserError(f"{path}: the peers train the lecture's step and that of class-conditional, alternating sets alone")
+    return content
 
 
 def python_of(peer, arguments):
@@ -140,12 +194,12 @@ def pin_to_cores(count):
 class Child:
     """A peer's process, from its start to its first step at once."""
 
-    def __init__(self, peer, python, images, kernels):
-        """Start `peer`, which keeps compiled kernels, if it does, in the folder `kernels`."""
+    def __init__(self, peer, python, images, set_file, kernels):
+        """Start `peer` on the set in the JSON file; it keeps compiled kernels, if it does, in the folder `kernels`."""
         self._peer = peer
         threads = {name: str(THREADS) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
         quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-        self._command = [python, "-m", f"benchmarks.peers.{peer.module}", images, *peer.arguments]
+        self._command = [python, "-m", f"benchmarks.peers.{peer.module}", images, set_file, *peer.arguments]
         self._environment = {**os.environ, **threads, **quiet, "TORCHINDUCTOR_CACHE_DIR": str(kernels)}
         self.start_seconds = self._start()
         self.restart_seconds = None
@@ -194,11 +248,11 @@ class Child:
         return json.loads(line)
 
 
-def check(children):
+def check(children, steps):
     """Compare every peer's losses with the engine's on equal weights and random numbers; returns sentences about differences."""
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "draws.npz")
-        children[OURS].ask("write_draws", path=path, steps=CHECK_STEPS)
+        children[OURS].ask("write_draws", path=path, steps=steps)
         losses = {name: child.ask("losses", draws=path)["losses"] for name, child in children.items()}
     expected = losses.pop(OURS)
     failures = []
@@ -217,6 +271,37 @@ def largest_differences(rows, expected):
     losses = [abs(a - b) / abs(b) for a, b in pairs]
     accuracies = [abs(row[2] - other[2]) for row, other in zip(rows, expected, strict=True)]
     return max(losses), max(accuracies)
+
+
+def products_of(train):
+    """What one step of the set computes, as a list of (what for, FLOP)."""
+    return conv_products(train) if train["network"] == "conv" else step_products()
+
+
+def conv_products(train):
+    """The convolutions and products of a class-conditional, alternating step as a list of (what for, FLOP)."""
+    (coarse, fine), (d_fine, d_coarse, width) = train["generator_units"], train["discriminator_units"]
+    g = [
+        (train["latent_dim"] + CLASSES) * 49 * coarse,
+        49 * 9 * coarse * coarse,
+        49 * 9 * coarse * 4 * fine,
+        196 * 9 * fine * fine,
+        196 * 9 * fine * 4,
+    ]
+    d = [196 * 9 * 4 * d_fine, 49 * 16 * d_fine * d_coarse, 49 * d_coarse * width, width * CLASSES]
+    penalty = 4 * sum(d) / train["penalty_every_steps"] if train["r1_gamma"] else 0
+    counts = [
+        ("discriminator update, forward", sum(d), 2),
+        ("discriminator update, gradients of weights", sum(d), 2),
+        ("discriminator update, gradients of hidden layers", sum(d[1:]), 2),
+        ("penalty: forward, back to the images, and both again for the weights", penalty, 1),
+        ("generator forward, for the fakes and for its update", sum(g), 2),
+        ("discriminator forward, in the generator's update", sum(d), 1),
+        ("discriminator backward, to the images", sum(d), 1),
+        ("generator, gradients of weights", sum(g), 1),
+        ("generator, gradients of hidden layers", sum(g[1:]), 1),
+    ]
+    return [(name, 2 * train["batch_size"] * multiply_adds * uses) for name, multiply_adds, uses in counts]
 
 
 def step_products(*, batch=300, latent_dim=100, generator_units=(128, 128), discriminator_units=(128,), pixels=784):
@@ -262,7 +347,7 @@ def report(results, products, *, rounds, seconds):
     step_flops = sum(flops for _, flops in products)
     peak = by_name[PEAK].median * PEAK_FLOPS
     lines = [
-        f"One step takes {step_flops / 1e9:.3f} GFLOP in matrix products (2 a multiply-add, batch included):",
+        f"One step takes {step_flops / 1e9:.3f} GFLOP in products and convolutions (2 a multiply-add, batch included):",
         *(f"  {flops / 1e6:6.1f} MFLOP  {name}" for name, flops in products),
         f"Peak: {peak / 1e9:.0f} GFLOP/s in float32, so at best {peak / step_flops:.0f} steps/s.",
         f"{rounds} rounds of {seconds:g} s each, taking turns; {THREADS} threads; median (lowest-highest).",

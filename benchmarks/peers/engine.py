@@ -1,22 +1,31 @@
-"""Ours, the engine with the parameters of params.yaml. Also writes the draws that all peers are checked with."""
+"""Ours, the engine with the parameters of a set. Also writes the draws that all peers are checked with."""
 
-from benchmarks.peers.protocol import serve
+import json
+import sys
+from pathlib import Path
+
+from benchmarks.peers.protocol import read_labels, serve
 
 
 class Peer:
     """The engine, a block of steps a call."""
 
     def __init__(self, images):
-        from gan.params import read_section
+        from gan.params import parse_section
         from gan.runtime import start_tensorflow
         from gan.training.params import TrainParams
 
-        params = read_section("params.yaml", "train", TrainParams)
-        start_tensorflow(params.threads, instructions=params.instructions, device=params.device)
+        params = parse_section(json.loads(Path(sys.argv[2]).read_text(encoding="utf-8")), "train", TrainParams)
+        start_tensorflow(
+            params.threads,
+            threads_an_operation=params.threads_an_operation,
+            instructions=params.instructions,
+            device=params.device,
+        )
         from gan.training.engine import BLOCK_STEPS, Engine
 
         self._block_steps = BLOCK_STEPS
-        self._engine = Engine(params, images)
+        self._engine = Engine(params, images, read_labels(sys.argv[1]) if params.conditional else None)
         self._state = self._engine.initial_state()
         self._step = 0
 

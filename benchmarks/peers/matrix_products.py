@@ -12,10 +12,10 @@ _DISTINCT = 5  # as many different inputs as steps with inputs of their own: XLA
 
 
 class Peer:
-    def __init__(self, images, *, peak):
+    def __init__(self, set_, *, peak):
         from gan.runtime import start_tensorflow
 
-        tf = start_tensorflow(2)
+        tf = start_tensorflow(set_.threads, instructions=set_.instructions)
         rng = np.random.default_rng(0)
 
         def normal(*shape):
@@ -83,4 +83,4 @@ def _products(generator, discriminators, real, d_latents, g_latents):
 
 
 if __name__ == "__main__":
-    p.serve(lambda images: Peer(images, peak=sys.argv[-1] == "peak"))
+    p.serve(lambda _: Peer(p.read_set(sys.argv[2]), peak=sys.argv[-1] == "peak"))

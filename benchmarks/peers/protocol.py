@@ -15,6 +15,7 @@ import os
 import resource
 import sys
 import time
+from types import SimpleNamespace
 
 BATCH_SIZE = 300
 LATENT_DIM = 100
@@ -39,6 +40,19 @@ def read_images(path):
     import numpy as np
 
     return np.fromfile(path, np.uint8, offset=16).reshape(-1, 28, 28, 1)
+
+
+def read_labels(path):
+    """The labels uint8 [n] of the IDX file beside that of the images at `path`."""
+    import numpy as np
+
+    return np.fromfile(path.replace("images-idx3", "labels-idx1"), np.uint8, offset=8)
+
+
+def read_set(path):
+    """The section `train` of a JSON file, sections in it as namespaces too."""
+    with open(path, encoding="utf-8") as file:
+        return json.load(file, object_hook=lambda section: SimpleNamespace(**section))
 
 
 def split_weights(draws):

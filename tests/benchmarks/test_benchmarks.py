@@ -2,20 +2,24 @@
 
 import dataclasses
 import hashlib
+import json
 import math
 import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import engine_bytes, judges, parity, pipeline, seeds, sharing, stage_bytes, train_speed
+from benchmarks import engine_bytes, judges, parity, pipeline, sharing, stage_bytes, train_speed
+from benchmarks.peers import conv_protocol
+from gan.errors import UserError
 from gan.lecture import PUBLISHED_LOG
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = ("judges", "train_speed", "parity", "pipeline", "engine_bytes", "stage_bytes", "seeds")
+SCRIPTS = ("judges", "train_speed", "parity", "pipeline", "engine_bytes", "stage_bytes")
 
 
 def result(name, speeds, label="x"):
@@ -29,6 +33,44 @@ def test_step_flops_by_hand():
     # in the generator's update the discriminator forward and back to the images: 2 * 100,480 = 200,960
     by_hand = 402_176 + 3 * 129_536 + 116_736 + 200_960
     assert sum(flops for _, flops in train_speed.step_products()) == 2 * 300 * by_hand == 665_088_000
+
+
+def test_the_flops_of_a_step_of_convolutions_by_hand():
+    # multiply-adds of one image: generator 74*49*32 + 49*9*32*32 + 49*9*32*64 + 196*9*16*16 + 196*9*16*4 = 2,035,264,
+    # discriminator 196*9*4*16 + 49*16*16*32 + 1568*128 + 1280 = 716,288
+    # the generator's first layer has no hidden gradient, 116,032, and the discriminator's in its own update neither, 112,896
+    by_hand = 4 * 2_035_264 - 116_032 + 8 * 716_288 - 2 * 112_896 + 4 * 716_288 // 8
+    train = train_speed.read_train("conditional-60s")
+    assert sum(flops for _, flops in train_speed.products_of(train)) == 2 * 128 * by_hand
+    assert train_speed.products_of(train_speed.read_train("lecture")) == train_speed.step_products()
+
+
+def test_a_set_that_no_peer_trains_is_refused():
+    with pytest.raises(UserError, match=r"unconditional-60s.yaml: the peers train the lecture's step and that of class-cond"):
+        train_speed.read_train("unconditional-60s")
+    with pytest.raises(UserError, match=r"nosuch.yaml: no such file"):
+        train_speed.read_train("nosuch")
+
+
+def test_the_peers_of_convolutions_have_the_sets_networks_and_schedules(tensorflow):
+    from gan.training import schedules
+    from gan.training.networks import build_discriminator, build_generator
+
+    content = train_speed.read_train("conditional-60s")
+    train = json.loads(json.dumps(content), object_hook=lambda section: SimpleNamespace(**section))
+    common = {"leaky_slope": 0.2, "seed": 0, "network": "conv"}
+    models = (
+        build_generator(latent_dim=train.latent_dim, units=train.generator_units, conditional=True, **common),
+        build_discriminator(units=train.discriminator_units, classes=10, **common),
+    )
+    for model, weights in zip(models, conv_protocol.he_weights(train), strict=True):
+        assert [weight.shape for weight in model.get_weights()] == [weight.shape for weight in weights]
+    shares = {"constant_share": train.constant_rate_share, "final_share": train.final_rate_share}
+    for step in (0, 100, 1000, 3000, 3299):
+        factor = schedules.rate_factor(tensorflow.constant(step), steps=3300, warm_up_steps=train.warm_up_steps, **shares)
+        assert conv_protocol.rate_factor(train, step) == pytest.approx(float(factor), rel=1e-4)
+        decay = schedules.average_decay(tensorflow.constant(step), train.ema_decay)
+        assert conv_protocol.average_decay(train, step) == pytest.approx(float(decay))
 
 
 def test_report_relates_everything_to_the_engine_and_the_peak():
@@ -81,7 +123,7 @@ def test_a_check_with_nan_fails():
 
     good, bad = [[1.0, 1.0, 50.0]], [[math.nan, 1.0, 50.0]]
     children = {"ours": Child(good), "numpy": Child(good), "jax": Child(bad), "products": Child(None)}
-    assert [failure.split(":")[0] for failure in train_speed.check(children)] == ["jax"]
+    assert [failure.split(":")[0] for failure in train_speed.check(children, 20)] == ["jax"]
 
 
 def test_prediction_z_by_hand():
@@ -169,7 +211,7 @@ def test_stage_bytes_finds_what_a_stage_writes_and_which_one_fails(shade, tmp_pa
 def test_real_process_speaks_the_protocol(tmp_path):
     images = tmp_path / "images"
     images.write_bytes(bytes(16) + os.urandom(400 * 784))
-    child = train_speed.Child(train_speed.PEERS["numpy"], sys.executable, images, tmp_path)
+    child = train_speed.Child(train_speed.DENSE_PEERS["numpy"], sys.executable, images, tmp_path / "set.json", tmp_path)
     try:
         assert child.start_seconds > 0
         assert child.ask("run", seconds=0.05, steps_a_look=1)["steps"] > 0
@@ -178,20 +220,6 @@ def test_real_process_speaks_the_protocol(tmp_path):
         assert child.result("numpy", [1.0]).restart_seconds > 0
     finally:
         child.end()
-
-
-def test_seeds_show_a_difference_beyond_twice_the_larger_deviation():
-    metrics = {name: 1.0 for name in seeds.SHOWN if name != "classification_accuracy_percent"}
-    noise = {f"{name}_std": 0.25 for name in metrics}
-    results = [{"seed": seed, "train_seconds": 9.6, **metrics, **noise, "fid": 4.0 + seed} for seed in (0, 2)]
-    floor = {"train_halves": {**metrics, "fid": 0.5}, "test": metrics}
-    text = seeds.summary(results, floor)
-    # of 4 and 6, mean 5 and deviation 1.414; 2 sqrt(2) times that is 4. Where all seeds agree the noise of drawing decides
-    assert "| FID | 0.500 | 1.000 | 5.000 | 1.414 | 0.250 | 4.000 |" in text
-    assert "| KID | 1.000 | 1.000 | 1.000 | 0.000 | 0.250 | 0.707 |" in text
-    assert "accuracy" not in text
-    assert "| 2 | 10 | 12.0 | 6.000 |" in seeds.seed_table(results, floor)
-    assert "| FID | 0.500 | 1.000 | 4.000 |  | 0.250 |  |" in seeds.summary(results[:1], floor)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
