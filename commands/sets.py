@@ -4,6 +4,7 @@ Whoever adds a file there has added a set. `dvc params diff` then shows what cha
 """
 
 import re
+import time
 from pathlib import Path
 
 import click
@@ -11,11 +12,12 @@ import click
 from flows.sets import for_this_machine
 from gan.errors import ParamsError, UserError
 from gan.files import write_bytes
-from gan.params import PARAMS, parse_section, parse_yaml, read_file, read_text
+from gan.params import PARAMS, parse_section, parse_yaml, read_file, read_section, read_text
 from gan.training.params import TrainParams
 
 SETS = Path("sets")
 SECTION = "train"
+TRIAL_SECONDS, TRIAL_IMAGES = 8.0, 2000  # ten seconds with the start
 # from its name to its last indented line: blank lines and comments before the section that follows are that one's
 SECTION_TEXT = re.compile(rf"^{SECTION}:.*?(?=\s*^\S|\s*\Z)", re.MULTILINE | re.DOTALL)
 
@@ -75,6 +77,37 @@ def differences(old, new, prefix=SECTION):
     return lines
 
 
+def steps_a_second(params, *, seconds=TRIAL_SECONDS):
+    """How fast training with the TrainParams `params` is on this machine, from training for that long on random images.
+
+    Raises UserError where this machine cannot.
+    """
+    import numpy as np
+
+    from gan.runtime import require_processor, start_tensorflow
+
+    require_processor(params.processor)
+    start_tensorflow(
+        params.threads,
+        threads_an_operation=params.threads_an_operation,
+        instructions=params.instructions,
+        device=params.device,
+    )
+    from gan.training.engine import BLOCK_STEPS, Engine
+
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (TRIAL_IMAGES, 28, 28, 1), np.uint8)
+    labels = random.integers(0, 10, TRIAL_IMAGES) if params.conditional else None
+    engine = Engine(params, images, labels)
+    first = engine.initial_state()
+    engine.advance(first, 0, BLOCK_STEPS)  # compiles
+    started, blocks = time.monotonic(), 0
+    while blocks == 0 or time.monotonic() < started + seconds:
+        engine.advance(first, 0, BLOCK_STEPS)  # the same steps again: on noise, training might diverge
+        blocks += 1
+    return blocks * BLOCK_STEPS / (time.monotonic() - started)
+
+
 def list_sets(params_path):
     """One line a set, the one in use marked."""
     current = read_file(params_path).get(SECTION)
@@ -95,7 +128,13 @@ def sets(params):
 @click.command()
 @click.argument("name")
 @click.option("--params", default=PARAMS, show_default=True, metavar="FILE", help="The file to change.")
-def use(name, params):
+@click.option("--trial", is_flag=True, help="Train for ten seconds as well, and say how long the whole training takes here.")
+def use(name, params, trial):
     """Put the set NAME, a file of sets/ without its .yaml, into params.yaml, and print every value that changed."""
     changed = use_set(name, params)
     click.echo("\n".join(changed or [f"{params} holds the set {name} already"]))
+    if trial:
+        train = read_section(params, SECTION, TrainParams)
+        click.echo("training for ten seconds ...", err=True)
+        speed = steps_a_second(train)
+        click.echo(f"training takes about {train.steps / speed:.0f} s here: {train.steps} steps, {speed:.3g} a second")

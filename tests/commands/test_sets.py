@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from gan.errors import UserError
 from gan.params import parse_section, read_file
 from gan.runtime import processor_kind
 from gan.training.params import TrainParams
@@ -39,6 +40,17 @@ def test_every_set_is_whole_and_says_what_it_is_for(path):
 
     parse_section(read_train(path), "train", TrainParams)
     assert len(description(path)) > 20
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_a_trial_trains_for_a_while(tensorflow, conditional):
+    from commands.sets import read_train, steps_a_second
+
+    small = {"batch_size": 4, "generator_units": [4], "discriminator_units": [4], "conditional": conditional}
+    params = parse_section({**read_train(ROOT / "sets/lecture.yaml"), **small}, "train", TrainParams)
+    assert steps_a_second(params, seconds=0.1) > 1
+    with pytest.raises(UserError, match="processor = 'MOS 6502': this machine's is"):
+        steps_a_second(params.model_copy(update={"processor": "MOS 6502"}))
 
 
 def test_the_lectures_set_is_the_default():
