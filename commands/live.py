@@ -109,7 +109,7 @@ class QuickFid:
 
 def _load_judge():
     """What the judge says of images, the Reference, and the Gaussian of the real digits' features."""
-    start_tensorflow(2)  # a second time, when the judge has changed, does nothing
+    start_tensorflow(1)  # the training has the cores; a second time, when the judge has changed, it does nothing
     from gan.judge.classifier import outputs_of
     from gan.judge.frechet import Gaussian
     from gan.judge.reference import Reference

@@ -9,6 +9,7 @@ from gan.errors import UserError
 from gan.params import parse_section, read_file
 from gan.runtime import processor_kind
 from gan.training.params import TrainParams
+from tests.helpers.tensorflow import THREADS
 
 ROOT = Path(__file__).resolve().parents[2]
 BEFORE = "fetch:\n  url: somewhere   # a comment\n\n# about training\n"
@@ -46,7 +47,7 @@ def test_every_set_is_whole_and_says_what_it_is_for(path):
 def test_a_trial_trains_for_a_while(tensorflow, conditional):
     from commands.sets import read_train, steps_a_second
 
-    small = {"batch_size": 4, "generator_units": [4], "discriminator_units": [4], "conditional": conditional}
+    small = {"batch_size": 4, "generator_units": [4], "discriminator_units": [4], "conditional": conditional, "threads": THREADS}
     params = parse_section({**read_train(ROOT / "sets/lecture.yaml"), **small}, "train", TrainParams)
     assert steps_a_second(params, seconds=0.1) > 1
     with pytest.raises(UserError, match="processor = 'MOS 6502': this machine's is"):

@@ -11,6 +11,8 @@ import numpy as np
 from ruamel.yaml import YAML
 from sklearn.datasets import load_digits
 
+from tests.helpers.tensorflow import THREADS
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -38,7 +40,8 @@ def make_workplace(folder, **changes):
     write_normalized(folder)
     yaml = YAML()
     params = yaml.load(ROOT / "params.yaml")
-    params["judge"].update(sample_count=500)
+    params["judge"].update(sample_count=500, threads=THREADS)
+    params["evaluate"].update(threads=THREADS)
     params["judge"]["classifier"].update(epochs=8, batch_size=50, learning_rate=0.005)
     for section, values in changes.items():
         params[section].update(values)

@@ -2,6 +2,8 @@
 
 from gan import runtime
 
+THREADS = 1  # several test processes share the cores; what two threads compute is tested in processes of their own
+
 
 def start():
     """TensorFlow with all that the processor has, since only AVX-512 has products in bfloat16.
@@ -10,6 +12,6 @@ def start():
     own (tests/ground/test_runtime.py).
     """
     if runtime._started is None:
-        runtime.start_tensorflow(2, instructions=runtime.NATIVE)
+        runtime.start_tensorflow(THREADS, instructions=runtime.NATIVE)
         runtime._started = ("avx2", runtime.CPU)
-    return runtime.start_tensorflow(2)
+    return runtime.start_tensorflow(THREADS)

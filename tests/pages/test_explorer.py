@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.helpers.tensorflow import start
+from tests.helpers.tensorflow import THREADS, start
 
 start()  # here, since what follows imports TensorFlow
 
@@ -219,7 +219,7 @@ def test_a_generator_of_bfloat16_is_explored_without_products_in_bfloat16(tmp_pa
 from gan.kernels import pin_numpy
 from gan.runtime import start_tensorflow
 pin_numpy()
-start_tensorflow(2)  # held to AVX2, as the stage is
+start_tensorflow({THREADS})  # held to AVX2, as the stage is
 import numpy as np
 from gan.pages import explorer
 from gan.training.networks import build_generator

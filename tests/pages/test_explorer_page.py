@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import pytest
 
-from tests.helpers.tensorflow import start
+from tests.helpers.tensorflow import THREADS, start
 
 start()  # here, since what follows imports TensorFlow
 
@@ -48,6 +48,7 @@ def write_run(folder, generator):
     (folder / "sets").mkdir()
     shutil.copy(ROOT / "sets/lecture.yaml", folder / "sets")
     change_params(folder, "train", log_every_steps=1)
+    change_params(folder, "gallery", threads=THREADS)
     write_normalized(folder)
     data = folder / "data"
     for name in ("judge", "model"):

@@ -16,6 +16,7 @@ from gan.images import tile, to_unit_range
 from gan.keras_files import load_model
 from gan.pages import pictures
 from stages import gallery as stage
+from tests.helpers.tensorflow import THREADS
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = [0, 50, 5000]
@@ -66,7 +67,7 @@ def make_workplace(folder, keras, generator, *, steps=STEPS, **changes):
     generator.save(folder / "data/model/generator.keras")
     yaml = YAML()
     params = yaml.load(ROOT / "params.yaml")
-    params["gallery"].update(changes)
+    params["gallery"].update(threads=THREADS, **changes)
     yaml.dump(params, folder / "params.yaml")
     return folder
 
