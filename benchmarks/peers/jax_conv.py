@@ -19,20 +19,27 @@ class Peer:
         self._drawn = jax.jit(self._draw_and_train, donate_argnums=0)
         self._given = jax.jit(self._step)
         self._state = self._start(*p.he_weights(set_))
-        self._key = jax.random.key(0)
+        self._key, self._number = jax.random.key(0), 0
 
     def run(self, count):
         for _ in range(count):
-            self._state, self._key, row = self._drawn(self._state, self._key, self._images, self._labels)
+            self._state, self._key, row = self._drawn(
+                self._state, self._key, self._images, self._labels, **self._shares(self._number)
+            )
+            self._number += 1
         row.block_until_ready()
         return count
 
     def losses(self, draws):
         state, rows = self._start(*p.split_weights(draws)), []
-        for indices, d_latents, g_latents in zip(draws["indices"], draws["d_latents"], draws["g_latents"], strict=True):
-            state, row = self._given(state, self._images[indices], self._labels[indices], d_latents, g_latents)
+        blocks = zip(draws["indices"], draws["d_latents"], draws["g_latents"], strict=True)
+        for number, (indices, *latents) in enumerate(blocks):
+            state, row = self._given(state, self._images[indices], self._labels[indices], *latents, **self._shares(number))
             rows.append(row)
         return rows
+
+    def _shares(self, step):
+        return {"factor": p.rate_factor(self._set, step), "decay": p.average_decay(self._set, step)}
 
     def _start(self, generator, discriminator):
         g, d = ([jnp.asarray(weight) for weight in network] for network in (generator, discriminator))
@@ -40,15 +47,15 @@ class Peer:
         average = [jnp.array(weight) for weight in generator]  # donated like the rest, so with buffers of its own
         return {"g": g, "d": d, "g_adam": moments[:2], "d_adam": moments[2:], "average": average, "step": jnp.int32(0)}
 
-    def _draw_and_train(self, state, key, images, labels):
+    def _draw_and_train(self, state, key, images, labels, *, factor, decay):
         key, for_indices, for_d, for_g = jax.random.split(key, 4)
         indices = jax.random.randint(for_indices, (self._set.batch_size,), 0, len(images))
         shape = (self._set.batch_size, self._set.latent_dim)
         d_latents, g_latents = jax.random.normal(for_d, shape), jax.random.normal(for_g, shape)
-        state, row = self._step(state, images[indices], labels[indices], d_latents, g_latents)
+        state, row = self._step(state, images[indices], labels[indices], d_latents, g_latents, factor=factor, decay=decay)
         return state, key, row
 
-    def _step(self, state, pixels, labels, d_latents, g_latents):
+    def _step(self, state, pixels, labels, d_latents, g_latents, *, factor, decay):
         s, step = self._set, state["step"]
         real = pixels.astype(jnp.float32) / 127.5 - 1
         fakes = self._generate(state["g"], d_latents, labels)
@@ -70,17 +77,16 @@ class Peer:
             nothing = [jnp.zeros_like(weight) for weight in state["d"]]
             extra = lax.cond(step % s.penalty_every_steps == 0, jax.grad(penalty_of), lambda _: nothing, state["d"])
             gradients = [a + b for a, b in zip(gradients, extra, strict=True)]
-        d, d_adam = self._adam(state["d"], gradients, state["d_adam"], s.discriminator_adam, step)
+        d, d_adam = self._adam(state["d"], gradients, state["d_adam"], s.discriminator_adam, factor, step)
         g_loss, gradients = jax.value_and_grad(g_loss_of)(state["g"], d)
-        g, g_adam = self._adam(state["g"], gradients, state["g_adam"], s.generator_adam, step)
-        decay = jnp.minimum(s.ema_decay, (1 + step) / (10 + step))
+        g, g_adam = self._adam(state["g"], gradients, state["g_adam"], s.generator_adam, factor, step)
         average = [a + (weight - a) * (1 - decay) for a, weight in zip(state["average"], g, strict=True)]
         right = jnp.mean(real_logits > 0) + jnp.mean(fake_logits <= 0)
         state = {"g": g, "d": d, "g_adam": g_adam, "d_adam": d_adam, "average": average, "step": step + 1}
         return state, jnp.stack([g_loss, d_loss / 2, 50 * right])
 
-    def _adam(self, weights, gradients, moments, o, step):
-        rate, update = o.learning_rate * self._rate_factor(step), step + 1
+    def _adam(self, weights, gradients, moments, o, factor, step):
+        rate, update = o.learning_rate * factor, step + 1
         first = [m + (g - m) * (1 - o.beta_1) for m, g in zip(moments[0], gradients, strict=True)]
         second = [v + (g * g - v) * (1 - o.beta_2) for v, g in zip(moments[1], gradients, strict=True)]
         corrected = rate * jnp.sqrt(1 - jnp.float32(o.beta_2) ** update) / (1 - jnp.float32(o.beta_1) ** update)
@@ -89,13 +95,6 @@ class Peer:
             sizes = [jnp.sqrt(jnp.mean(change**2)) + p.TINY for change in changes]
             changes = [c * jnp.minimum(1, o.update_clip * rate / size) for c, size in zip(changes, sizes, strict=True)]
         return [weight - change for weight, change in zip(weights, changes, strict=True)], [first, second]
-
-    def _rate_factor(self, step):
-        s = self._set
-        start = s.constant_rate_share * s.steps
-        progress = jnp.clip((step - start) / max(s.steps - 1 - start, 1), 0, 1)
-        falling = s.final_rate_share + (1 - s.final_rate_share) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
-        return falling * (jnp.minimum((step + 1) / s.warm_up_steps, 1) if s.warm_up_steps else 1)
 
     def _generate(self, w, latents, labels):
         coarse, _ = self._set.generator_units
