@@ -21,11 +21,12 @@ UNCHECKED = 3  # the exit code of a campaign that found nothing because it could
 @click.argument("campaigns", nargs=-1, metavar="[CAMPAIGN[/KIND] ...]")
 @click.option("--seed", default=0, show_default=True, help="Another number, other cases.")
 @click.option("--count", type=click.IntRange(min=1), help="Cases of each campaign; by default what the campaign says.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Cases at a time.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path(".scratch/soak"), show_default=True, metavar="FOLDER")
 @click.option("--shrink-seconds", default=30.0, show_default=True, help="To make each failure small.")
 @click.option("--replay", type=click.Path(exists=True, path_type=Path), metavar="CASE.JSON", help="Run one case that failed.")
 @click.option("--list", "list_only", is_flag=True, help="List the campaigns and their kinds.")
-def main(campaigns, seed, count, out, shrink_seconds, replay, list_only):
+def main(campaigns, seed, count, jobs, out, shrink_seconds, replay, list_only):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what runs is ended in order
     if replay:
         verdict = frame.replay(replay)
@@ -45,7 +46,13 @@ def main(campaigns, seed, count, out, shrink_seconds, replay, list_only):
     rows = {}
     for name, kinds in chosen.items():
         found = frame.run_campaign(
-            name, seed=seed, count=count or frame.default_count(name), out=out, kinds=kinds, shrink_seconds=shrink_seconds
+            name,
+            seed=seed,
+            count=count or frame.default_count(name),
+            out=out,
+            kinds=kinds,
+            shrink_seconds=shrink_seconds,
+            jobs=jobs,
         )
         rows |= {f"{name}/{kind}": row for kind, row in found.items()}
         for kind, why in frame.left_out(name).items():

@@ -23,6 +23,8 @@ FAULTS = {
     "leftover": "leftovers",
 }
 
+JOBS_VARIABLE = "SOAK_JOBS"  # in a worker's environment: how many cases run at a time
+
 
 def mostly(good, others):
     """A strategy that is right three times of four, so that a case with several parts is now and then right as a whole."""

@@ -1,16 +1,19 @@
 """Runs campaigns: makes cases up from a seed, has worker processes run them under limits, counts, and keeps what failed."""
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import importlib
 import json
 import os
+import queue
 import select
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -19,7 +22,7 @@ import hypothesis
 from hypothesis.configuration import set_hypothesis_home_dir
 from tqdm import tqdm
 
-from tests.soak.case import FAULTS, Verdict
+from tests.soak.case import FAULTS, JOBS_VARIABLE, Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 CLOSE_SECONDS = 30  # for a worker to end what it has started
@@ -35,12 +38,17 @@ CAMPAIGNS = {
 
 
 class Worker:
-    """One `tests.soak.worker` process, started when it is needed and again when it has died."""
+    """One `tests.soak.worker` process, started when it is needed and again when it has died.
 
-    def __init__(self, module):
+    jobs: how many workers there are. warming: held while one of them warms up, since what it makes then the others find made.
+    """
+
+    def __init__(self, module, jobs=1, warming=None):
         self._module = module
-        self._kinds = importlib.import_module(module).KINDS
+        self._jobs = jobs
+        self._warming = warming or threading.Lock()
         self._process = None
+        self._interrupted = False
         self._sandbox = None
 
     def run(self, name, kind, case):
@@ -51,10 +59,13 @@ class Worker:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
         request = json.dumps({"kind": name, "case": case, "folder": str(self.folder)}) + "\n"
-        start = time.monotonic()
-        with contextlib.suppress(BrokenPipeError):
-            self._send(request.encode())
-        answer, fault = self._answer(kind.warm_up_seconds if name not in self._warm else kind.seconds, kind.limit_bytes)
+        answer, fault = "warm", None
+        with contextlib.nullcontext() if name in self._warm else self._warming:
+            start = time.monotonic()
+            with contextlib.suppress(BrokenPipeError):
+                self._send(request.encode())
+            if name not in self._warm:
+                answer, fault = self._answer(kind.warm_up_seconds, kind.limit_bytes)
         if answer == "warm":
             self._warm.add(name)
             start = time.monotonic()
@@ -70,6 +81,13 @@ class Worker:
             self.stop()  # the next case begins with the memory of a fresh process
             return dataclasses.replace(verdict, outcome="memory", message=f"{verdict.peak_bytes / 1e9:.2f} GB; {verdict.message}")
         return verdict
+
+    def interrupt(self):
+        """Have the process end, and with it the case that it runs, from another thread than the one that waits for the case."""
+        self._interrupted = True
+        process = self._process
+        if process is not None:
+            process.terminate()
 
     def stop(self):
         """End the process."""
@@ -111,6 +129,7 @@ class Worker:
             "DVC_SITE_CACHE_DIR": str(self._sandbox / "home"),
             "GIT_CONFIG_NOSYSTEM": "1",
             "no_proxy": "*",
+            JOBS_VARIABLE: str(self._jobs),
         }
         self._log = open(self._sandbox / "home" / "worker.log", "w+b")  # noqa: SIM115 (closed by stop)
         self._process = subprocess.Popen(
@@ -124,6 +143,8 @@ class Worker:
         )
         self._warm = set()
         self._served = 0
+        if self._interrupted:
+            self._process.terminate()
 
     def _send(self, content):
         while content:
@@ -150,6 +171,44 @@ class Worker:
             lines = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
             return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
         return 0
+
+
+class Crew:
+    """`jobs` workers that share what there is to do."""
+
+    def __init__(self, module, jobs):
+        warming = threading.Lock()
+        self.jobs = jobs
+        self.interrupted = False
+        self._workers = [Worker(module, jobs, warming) for _ in range(jobs)]
+        self._free = queue.LifoQueue()
+        for worker in reversed(self._workers):
+            self._free.put(worker)
+
+    @contextlib.contextmanager
+    def one(self):
+        """A worker that nobody else has meanwhile."""
+        worker = self._free.get()
+        try:
+            yield worker
+        finally:
+            self._free.put(worker)
+
+    def map(self, function, items):
+        """function(item) of all items by as many threads as there are workers, in order; an exception ends what is under way."""
+        with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
+            try:
+                yield from pool.map(function, items)
+            except BaseException:
+                self.interrupted = True
+                pool.shutdown(wait=False, cancel_futures=True)
+                for worker in self._workers:
+                    worker.interrupt()
+                raise
+
+    def close(self):
+        for worker in self._workers:
+            worker.close()
 
 
 def examples(strategy, *, seed, count, see):
@@ -229,8 +288,8 @@ def left_out(campaign):
     return getattr(importlib.import_module(CAMPAIGNS[campaign]), "LEFT_OUT", {})
 
 
-def run_campaign(name, *, seed, count, out, kinds=None, shrink_seconds=30, quiet=False):
-    """Run `count` cases of the campaign in `module`; kind -> Row. Failures are left below the folder `out`."""
+def run_campaign(name, *, seed, count, out, kinds=None, shrink_seconds=30, quiet=False, jobs=1):
+    """Run `count` cases of the campaign `name`, `jobs` at a time; kind -> Row. Failures are left below the folder `out`."""
     set_hypothesis_home_dir(tempfile.gettempdir())
     module = CAMPAIGNS[name]
     campaign = importlib.import_module(module)
@@ -238,7 +297,7 @@ def run_campaign(name, *, seed, count, out, kinds=None, shrink_seconds=30, quiet
     total = sum(kind.share for kind in chosen.values())
     rows = {}
     with contextlib.ExitStack() as stack:
-        workers = defaultdict(lambda: stack.enter_context(contextlib.closing(Worker(module))))
+        crews = defaultdict(lambda: stack.enter_context(contextlib.closing(Crew(module, jobs))))
         for kind_name, kind in chosen.items():
             share = max(1, round(count * kind.share / total))
             cases = []
@@ -249,7 +308,7 @@ def run_campaign(name, *, seed, count, out, kinds=None, shrink_seconds=30, quiet
                 kind_name,
                 kind,
                 cases[:share],
-                workers[kind.group],
+                crews[kind.group],
                 out=out,
                 seed=seed,
                 module=module,
@@ -259,21 +318,20 @@ def run_campaign(name, *, seed, count, out, kinds=None, shrink_seconds=30, quiet
     return rows
 
 
-def _run_kind(label, kind_name, kind, cases, worker, *, out, seed, module, shrink_seconds, quiet):
-    row, known = Row(), {}
+def _run_kind(label, kind_name, kind, cases, crew, *, out, seed, module, shrink_seconds, quiet):
+    row, failures, counting = Row(), {}, threading.Lock()
 
     def run(case):
-        text = json.dumps(case, sort_keys=True)
-        if text not in known:
-            known[text] = worker.run(kind_name, kind, case)
-        return known[text]
+        with crew.one() as worker:
+            start = time.monotonic()
+            verdict = worker.run(kind_name, kind, case)
+            with counting:
+                if not crew.interrupted:
+                    count(case, verdict, time.monotonic() - start, worker.folder)
 
-    failures = {}
-    for case in tqdm(cases, desc=label, leave=False, disable=True if quiet else None):
-        start = time.monotonic()
-        verdict = run(case)
+    def count(case, verdict, seconds, folder):
         row.cases += 1
-        row.seconds += time.monotonic() - start
+        row.seconds += seconds
         row.outcomes[verdict.outcome] += 1
         row.peak_bytes = max(row.peak_bytes, verdict.peak_bytes)
         if verdict.outcome == "not checked":
@@ -281,15 +339,33 @@ def _run_kind(label, kind_name, kind, cases, worker, *, out, seed, module, shrin
         if verdict.failed and verdict.signature not in failures:
             failures[verdict.signature] = (case, verdict)
             if not kind.smallest:
-                _keep(Path(out) / label, len(failures) - 1, module, kind_name, case, verdict, worker.folder)
-    for number, (case, first) in enumerate(failures.values() if kind.smallest else ()):
+                _keep(Path(out) / label, len(failures) - 1, module, kind_name, case, verdict, folder)
+
+    for _ in tqdm(crew.map(run, cases), total=len(cases), desc=label, leave=False, disable=True if quiet else None):
+        pass
+    if kind.smallest and failures:
+        with crew.one() as worker:
+            _make_small(label, kind_name, kind, len(cases), failures, worker, out, seed, module, shrink_seconds)
+    return row
+
+
+def _make_small(label, kind_name, kind, count, failures, worker, out, seed, module, shrink_seconds):
+    """Leave a small case of each of the `failures`, signature -> (case, its Verdict)."""
+    known = {json.dumps(case, sort_keys=True): verdict for case, verdict in failures.values()}
+
+    def run(case):
+        text = json.dumps(case, sort_keys=True)
+        if text not in known:
+            known[text] = worker.run(kind_name, kind, case)
+        return known[text]
+
+    for number, (case, first) in enumerate(failures.values()):
         if shrink_seconds:
-            case = smallest(kind.cases, case, seed=seed, count=len(cases), run=run, limit_seconds=shrink_seconds)
+            case = smallest(kind.cases, case, seed=seed, count=count, run=run, limit_seconds=shrink_seconds)
         verdict = worker.run(kind_name, kind, case)
         if not verdict.failed:  # it depends on what ran before, or on chance: what was seen once still counts
             verdict = dataclasses.replace(first, message=f"{first.message}\n(not again when it was repeated)")
         _keep(Path(out) / label, number, module, kind_name, case, verdict, worker.folder)
-    return row
 
 
 def _keep(parent, number, module, kind_name, case, verdict, case_folder):

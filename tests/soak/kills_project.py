@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 
 from tests.helpers.pipeline_project import Project
 from tests.helpers.prefect_home import prefect_home
-from tests.soak.case import Fault
+from tests.soak.case import JOBS_VARIABLE, Fault
 
 ROOT = Path(__file__).resolve().parents[2]
 GRACE_SECONDS = 5
@@ -304,11 +304,15 @@ def die_with_me():
 
 @functools.cache
 def burn(count=2):
-    """Keep `count` cores busy until this process ends, unless the machine is busier than that anyway."""
+    """Keep `count` cores busy until this process ends, less one for each other case that runs meanwhile.
+
+    None where the machine is busier than that anyway.
+    """
+    others = int(os.environ.get(JOBS_VARIABLE, "1")) - 1
     if os.getloadavg()[0] > os.cpu_count():
         return []
     command = [sys.executable, "-c", "while True: pass"]
-    return [subprocess.Popen(command, preexec_fn=die_with_me) for _ in range(count)]
+    return [subprocess.Popen(command, preexec_fn=die_with_me) for _ in range(count - others)]
 
 
 def let_signals_through():

@@ -1,8 +1,12 @@
 """A small seeded part of each campaign, and the frame itself: it must see every fault that a case can have."""
 
+import contextlib
+import dataclasses
 import os
 import subprocess
 import sys
+import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +15,7 @@ from tests.helpers.toy_project import server_url
 from tests.soak import frame, kills, time_schedule
 from tests.soak.case import Fault
 from tests.soak.kills_project import Place, fail_if
+from tests.soak.faulty import KINDS as faulty_kinds
 from tests.soak.kinds import arrays
 
 SLOW = {
@@ -84,6 +89,39 @@ def test_the_frame_sees_every_fault(faulty, tmp_path):
     rows = frame.run_campaign("faulty", seed=0, count=1, out=tmp_path, kinds=kinds, shrink_seconds=0, quiet=True)
     assert {kind: dict(row.outcomes) for kind, row in rows.items()} == {kind: {what: 1} for kind, what in expected.items()}
     assert len(list(tmp_path.rglob("repro.sh"))) == sum(row.failures for row in rows.values()) == 13
+
+
+def test_several_cases_at_a_time_give_the_same_counts(faulty, tmp_path):
+    def counts(jobs):
+        kinds = ["right", "large numbers", "crash", "writes"]
+        rows = frame.run_campaign(
+            "faulty", seed=0, count=40, out=tmp_path / str(jobs), kinds=kinds, shrink_seconds=0, quiet=True, jobs=jobs
+        )
+        return {kind: (row.cases, dict(row.outcomes)) for kind, row in rows.items()}
+
+    assert counts(3) == counts(1)
+    assert len(list((tmp_path / "3").rglob("repro.sh"))) == len(list((tmp_path / "1").rglob("repro.sh"))) > 2
+
+
+def test_an_interruption_ends_what_is_under_way(faulty):
+    hanging = dataclasses.replace(faulty_kinds["hang"], seconds=60)
+    crew = frame.Crew("tests.soak.faulty", 2)
+    under_way = threading.Event()
+    verdicts = []
+
+    def run(case):
+        with crew.one() as worker:
+            if case == "interrupt":
+                under_way.wait()
+                raise KeyboardInterrupt
+            under_way.set()
+            verdicts.append(worker.run("hang", hanging, case))
+
+    start = time.monotonic()
+    with contextlib.closing(crew), pytest.raises(KeyboardInterrupt):
+        list(crew.map(run, ["interrupt", *["hang"] * 20]))
+    assert time.monotonic() - start < 30
+    assert crew.interrupted and len(verdicts) <= 2
 
 
 def test_a_failure_is_made_small_and_can_be_repeated(faulty, tmp_path):
