@@ -14,8 +14,8 @@ import pytest
 from tests.helpers.toy_project import server_url
 from tests.soak import frame, kills, time_schedule
 from tests.soak.case import Fault
-from tests.soak.kills_project import Place, fail_if
 from tests.soak.faulty import KINDS as faulty_kinds
+from tests.soak.kills_project import Place, fail_if
 from tests.soak.kinds import arrays
 
 SLOW = {
