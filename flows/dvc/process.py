@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import queue
+import shutil
 import signal
 import sys
 import threading
@@ -55,10 +56,12 @@ def main():
 def _serve(pending, busy, finished, early):
     import dvc.repo
     import dvc.stage.run
+    import dvc.utils.serialize._common as serialize
     from dvc.cli import main as dvc_main
     from dvc.stage.cache import StageCache
 
     dvc.stage.run.cmd_run = _saved_after(dvc.stage.run.cmd_run)
+    serialize._dump_data = _whole_or_not_at_all(serialize._dump_data)
     # `dvc repro --pull` would fetch the whole run cache of the remote for each stage; versions bring what is needed of it
     StageCache.pull = lambda *_: []
     if early:  # what the first request needs is loaded while the flow still loads Prefect; this takes none of DVC's locks
@@ -89,6 +92,22 @@ def _saved_after(cmd_run):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the request is answered
 
     return run
+
+
+def _whole_or_not_at_all(dump_data):
+    """DVC's function that writes dvc.lock, by way of a temporary file: a signal in the middle would leave a lock that is none."""
+
+    def dump(path, *arguments, **named):
+        folder, name = os.path.split(os.path.abspath(path))
+        temporary = os.path.join(folder, ".dvc", "tmp", name)
+        beside = os.path.isdir(os.path.dirname(temporary))  # as dvc.lock is, and perhaps not what else DVC writes
+        dump_data(temporary if beside else path, *arguments, **named)
+        if beside:
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copymode(path, temporary)
+            os.replace(temporary, path)
+
+    return dump
 
 
 def _forward(output, destination, answers, finished):

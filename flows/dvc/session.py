@@ -232,6 +232,10 @@ def _require_success(answer):
         return
     if says_busy(answer["error"]):
         raise Busy(_one_line(answer["error"]))
+    if "'dvc.lock'" in answer["error"] and "corrupted" in answer["error"]:
+        raise UserError(
+            "dvc.lock is damaged, perhaps since DVC was killed while it wrote: `make restore` brings the committed one back"
+        )
     raise UserError(f"DVC: {_one_line(answer['error'])}")
 
 

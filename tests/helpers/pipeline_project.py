@@ -87,8 +87,8 @@ class Project:
         self.run("git", "commit", "-q", "--allow-empty", "-m", message)
 
     def restore(self):
-        """What `make restore` does, without making an environment."""
-        self.run("make", "restore", "--old-file=env", f"BIN={Path(sys.executable).parent}")
+        """Do what `make restore` does, without making an environment; what it says."""
+        return self.run("make", "restore", "--old-file=env", f"BIN={Path(sys.executable).parent}")
 
     def digests(self):
         data = self.folder / "data"

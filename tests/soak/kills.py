@@ -5,7 +5,9 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import httpx
 import psutil
@@ -203,7 +205,12 @@ def _complete(case, place):
     """Bring the pipeline up to date: (exit code, seconds)."""
     start = time.monotonic()
     command = _words(_next(case), case)
-    return place.run(*command, log="next"), time.monotonic() - start
+    code = place.run(*command, log="next")
+    if code != 0 and case["command"] == "repro" and "dvc.lock' is invalid" in place.log("next"):
+        # DVC alone writes its lock in place, and says no more than this of one that is cut off; `make repro` does what follows
+        place.run("make", "restore", "--old-file=env", f"BIN={Path(sys.executable).parent}", log="restore")
+        code = place.run(*command, log="next")
+    return code, time.monotonic() - start
 
 
 def _learn(case, seconds):

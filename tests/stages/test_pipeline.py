@@ -146,6 +146,16 @@ def test_bad_parameters_stop_a_stage_and_keep_the_rest(project):
     assert project.digests() == before
 
 
+def test_a_lock_that_was_cut_off_is_as_it_was_committed(project):
+    lock = project.folder / "dvc.lock"
+    before = lock.read_bytes()
+    lock.write_bytes(before[: before.rindex(b"size:") + 4])
+    assert "dvc.lock' is invalid" in project.run("dvc", "repro", check=False).stdout
+    assert "the committed one is back" in project.restore()
+    assert lock.read_bytes() == before
+    assert project.restore() == ""
+
+
 def start_long_training(project):
     project.edit(lambda params: params["train"].update(steps=2_000_001, log_every_steps=500))
     process = subprocess.Popen(
