@@ -1,6 +1,7 @@
 """The program `gan`: finds the command that was asked for and loads that one alone, so that `gan --help` is there at once."""
 
 import importlib
+import signal
 import sys
 
 import click
@@ -57,6 +58,8 @@ def gan():
 def main():
     """Run the program and exit: 0 done, 1 an error that the user can mend, 2 wrong usage, 130 stopped by Ctrl-C."""
     pin_numpy()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as this package had it; a shell's background job ignores it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         code = gan(prog_name="gan", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -76,7 +79,22 @@ def main():
         code = f"gan: {error}"
     except MemoryError:
         code = "gan: not enough memory; end other programs or use another machine"
+    except Exception as error:
+        if not _says_interrupt(error):
+            raise
+        code = 130
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is done and said: what libraries do at the end may be cut off
     sys.exit(code)
+
+
+def _says_interrupt(error):
+    """Whether an error is what a library has made of Ctrl-C, as Pydantic's compiled part does, which keeps the text alone."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt) or "KeyboardInterrupt" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 if __name__ == "__main__":

@@ -71,6 +71,10 @@ def bring_up_to_date(request, prepared=None):
         return Completed(name="Skipped", message=str(reason))
     except (UserError, StageFailed) as error:
         return Failed(message=str(error))
+    except OSError as error:  # a full disk, no permission: nothing that a traceback would say more of
+        if not (error.filename or error.errno):
+            raise
+        return Failed(message=str(error))
 
 
 def _run(request, prepared):

@@ -1,6 +1,7 @@
 """Runs of the flow on a real Prefect server, with real git and DVC: states, parameters, retries, failures, artifacts."""
 
 import base64
+import errno
 import json
 import os
 import subprocess
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from flows import pipeline
+from flows.request import RunRequest
 from tests.helpers.toy_project import Runs, make_project, run_id, server_url
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,6 +89,23 @@ def test_a_stage_that_gives_the_same_bytes_leaves_those_after_it_cached(project,
     project.set("count: 20", "count: 19")  # one number less, and one more counted: the same file comes out
     _, tasks = states(runs, project.pipeline())
     assert tasks == {name: "Ran" if name in ("fetch", "normalize") else "Cached" for name in STAGES}
+
+
+def test_a_full_disk_is_a_failed_run_in_one_line(monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", ".dvc/tmp/flow.json")
+
+    monkeypatch.setattr(pipeline, "_run", full)
+    state = pipeline.bring_up_to_date(RunRequest())
+    assert state.is_failed() and state.message == "[Errno 28] No space left on device: '.dvc/tmp/flow.json'"
+
+
+def test_a_lock_that_was_cut_off_is_one_line_that_says_how_to_get_it_back(project):
+    lock = project.root / "dvc.lock"
+    content = lock.read_bytes()
+    lock.write_bytes(content[: content.rindex(b"size:") + 4])
+    done = project.pipeline(check=False)
+    assert done.returncode == 1 and "`make restore` brings the committed one back" in done.stdout
 
 
 @pytest.mark.slow(seconds=12)

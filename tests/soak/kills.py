@@ -76,10 +76,10 @@ def run(case, folder):
         place.end_all()
     try:
         found += _kill(case, place, process)
+        found += [("orphan", line) for line in place.orphans()]  # which may still tell the server of their end
     finally:
         if case["command"] == "schedule":
             _forget_deployments()
-    found += [("orphan", line) for line in place.orphans()]
     found += _tracebacks(case, place.log())
     code, seconds = _complete(case, place)
     if code != 0:
@@ -177,11 +177,14 @@ def _tree(pid):
 
 
 def _tracebacks(case, log):
-    """A traceback that a user would see of this project's own commands, or of this project's code below DVC."""
-    if "Traceback (most recent call last)" not in log:
-        return []
+    """A traceback that a user would see of this project's own commands, or of this project's code below DVC.
+
+    Not one of Python's own start, before it comes to the first line of this project.
+    """
+    _, traceback, frames = log.partition("Traceback (most recent call last)")
     own = case["command"] in ("flow", "isolated", "schedule", "stage")
-    return [("traceback", "in the output")] if own or "/stages/" in log.partition("Traceback")[2] else []
+    places = ("/project/", "/site-packages/") if own else ("/project/stages/",)
+    return [("traceback", "in the output")] if traceback and any(place in frames for place in places) else []
 
 
 def _isolated(case):

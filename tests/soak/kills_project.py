@@ -68,7 +68,7 @@ def _make_template(folder, until):
         params["judge"].update(sample_count=200)
         params["judge"]["classifier"].update(epochs=1)
         params["train"].update(steps=601)
-        params["flow"].update(grace_seconds=GRACE_SECONDS)
+        params["flow"].update(grace_seconds=GRACE_SECONDS, free_gigabytes=0.0)  # the small disks of faults have less
         params["runtime"].update(checkpoint_every_seconds=1)
 
     project.edit(change)
