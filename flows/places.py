@@ -8,14 +8,16 @@ from prefect.settings import PREFECT_API_URL
 
 from flows import versions
 from flows.claims import claimed, key_of
+from flows.dvc.damage import clear_damage
 from flows.dvc.description import Description
 from flows.dvc.session import DvcSession
 from flows.git import Repository
-from flows.lock import RunLock, when_free
+from flows.lock import RunLock, Skipped, when_free
 from flows.parent import end_to_tell, started_by_prefect
 from flows.remotes import fetch_versions, remember_results
 from flows.request import Parameters
 from flows.worktree import environment, worktree
+from gan.errors import UserError
 from gan.files import write_bytes
 from gan.params import PARAMS
 
@@ -69,7 +71,7 @@ def _go_on(repository, request, tree, session, settings, deadline):
     get_run_logger().info("at commit %s%s", request.base[:12], f", going on from {newest}" if newest else "")
     remember_results(repository, session)
     session.dvc("checkout", "--allow-missing", "--quiet")
-    return when_free(session.describe, policy=settings.overlap, deadline=deadline)
+    return _described(tree, session, settings, deadline)
 
 
 @contextlib.contextmanager
@@ -83,10 +85,24 @@ def in_working_tree(repository, request, parameters, lock, deadline, prepared):
         if request.overrides:
             write_bytes(repository.root / PARAMS, parameters.text.encode())
             get_run_logger().info("%s now says %s", PARAMS, ", ".join(request.overrides))
-        described = when_free(session.describe, policy=settings.overlap, deadline=deadline)
+        described = _described(repository, session, settings, deadline)
         if described.changed:
             remember_results(repository, session)
         yield Place(repository, base, session, described)
+
+
+def _described(tree, session, settings, deadline):
+    """The Description of the work; what is damaged in DVC's cache, and keeps DVC from reading on, is removed."""
+    try:
+        return when_free(session.describe, policy=settings.overlap, deadline=deadline)
+    except Skipped:
+        raise
+    except UserError:
+        damaged = clear_damage(session, tree.root)
+        if not damaged:
+            raise
+    get_run_logger().warning("DVC's cache held a damaged copy of %s: removed, it comes anew", ", ".join(damaged))
+    return when_free(session.describe, policy=settings.overlap, deadline=deadline)
 
 
 def _session(tree, settings, lock, variables=None):

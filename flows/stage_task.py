@@ -9,7 +9,7 @@ from flows.artifacts import Progress
 from flows.deadline import TimeUp
 from flows.disk import lack_of_room
 from flows.dvc.backup import OutputBackup
-from flows.dvc.damage import cache_folder, damaged_outputs, remove_damaged
+from flows.dvc.damage import clear_damage
 from flows.dvc.reproduce import CACHED, RESTORED, StageFailed, progress, reproduce
 from flows.dvc.session import DvcSession
 from flows.lock import when_free
@@ -99,11 +99,10 @@ class StageTask:
         """Remove what was restored from damaged files of DVC's cache, and these; whether there were any."""
         run = self._run
         root = run.tree.root
-        damaged = damaged_outputs(root, cache_folder(run.session, root), [self._stage.name])
+        damaged = clear_damage(run.session, root, [self._stage.name])
         if damaged:
             names = ", ".join(damaged)
             get_run_logger().warning("DVC's cache held a damaged copy of %s: removed, %s comes anew", names, self._stage.name)
-            remove_damaged(root, damaged)
         return bool(damaged)
 
     def _reproduce_in_turn(self, hear, *, force):

@@ -6,8 +6,11 @@ import shutil
 from pathlib import Path
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from gan.errors import UserError
+
+DAMAGED_LOCK = "dvc.lock is damaged, as by a kill while DVC wrote it: `make restore` brings the committed one back"
 
 
 def cache_folder(session, root):
@@ -22,8 +25,12 @@ def damaged_outputs(root, cache, stages=None):
     """Output of a stage -> the files in the cache that are not what their names say, for outputs that have such.
 
     root: of the repository, whose dvc.lock tells the outputs. stages: names; by default all. Every file is read.
+    Raises UserError where dvc.lock is none.
     """
-    lock = YAML(typ="safe").load(Path(root, "dvc.lock")) or {}
+    try:
+        lock = YAML(typ="safe").load(Path(root, "dvc.lock")) or {}
+    except YAMLError:
+        raise UserError(DAMAGED_LOCK) from None
     found = {}
     for name, stage in lock.get("stages", {}).items():
         for out in stage.get("outs", []) if stages is None or name in stages else []:
@@ -42,6 +49,13 @@ def remove_damaged(root, damaged):
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def clear_damage(session, root, stages=None):
+    """Remove what is damaged of the outputs of `stages`, by default of all; the paths of these outputs."""
+    damaged = damaged_outputs(root, cache_folder(session, root), stages)
+    remove_damaged(root, damaged)
+    return list(damaged)
 
 
 def _damaged(cache, name):

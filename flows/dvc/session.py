@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from flows.dvc.damage import DAMAGED_LOCK
 from flows.dvc.description import Description
 from flows.signals import signals_held
 from gan.errors import UserError
@@ -233,9 +234,7 @@ def _require_success(answer):
     if says_busy(answer["error"]):
         raise Busy(_one_line(answer["error"]))
     if "'dvc.lock'" in answer["error"] and "corrupted" in answer["error"]:
-        raise UserError(
-            "dvc.lock is damaged, perhaps since DVC was killed while it wrote: `make restore` brings the committed one back"
-        )
+        raise UserError(DAMAGED_LOCK)
     raise UserError(f"DVC: {_one_line(answer['error'])}")
 
 

@@ -56,6 +56,16 @@ def test_a_damaged_file_of_the_cache_is_found_and_made_again(tmp_path):
     assert weights.read_text() == right == victim.read_text()
     assert project.gan("verify").stderr == ""
 
+    listing = next(path for path in (project.root / ".dvc/cache/files").rglob("*.dir") if b"weights.txt" in path.read_bytes())
+    content = listing.read_bytes()
+    listing.chmod(0o644)
+    listing.write_bytes(content.replace(b"relpath", b"relqath"))
+    listing.chmod(0o444)
+    shutil.rmtree(project.root / "data/model")
+    done = project.pipeline()  # DVC itself comes no further than this listing
+    assert "held a damaged copy of data/model: removed, it comes anew" in done.stdout + done.stderr
+    assert weights.read_text() == right and listing.read_bytes() == content
+
     flip_a_bit(victim)
     assert project.gan("verify", "--remove").returncode == 0
     assert not victim.exists() and not weights.exists()

@@ -106,6 +106,8 @@ def test_a_lock_that_was_cut_off_is_one_line_that_says_how_to_get_it_back(projec
     lock.write_bytes(content[: content.rindex(b"size:") + 4])
     done = project.pipeline(check=False)
     assert done.returncode == 1 and "`make restore` brings the committed one back" in done.stdout
+    done = project.gan("verify", check=False)
+    assert done.returncode == 1 and "`make restore` brings the committed one back" in done.stderr
 
 
 @pytest.mark.slow(seconds=12)
