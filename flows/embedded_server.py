@@ -66,7 +66,8 @@ def _end_without(guard, grace_seconds):
     guard.wait()
     if guard.stdin.closed:
         return
-    os.kill(os.getpid(), signal.SIGTERM)  # the stage saves what it has
-    time.sleep(grace_seconds + _REPORT_SECONDS)
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:  # else nobody listens yet, and it would be an end without a word
+        os.kill(os.getpid(), signal.SIGTERM)  # the stage saves what it has
+        time.sleep(grace_seconds + _REPORT_SECONDS)
     print("gan: Prefect's embedded server was killed; what the stages made is kept, run again", file=sys.stderr, flush=True)
     os._exit(1)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from tests.helpers.toy_project import make_project, server_url
 from tests.soak.case import Fault, Kind
-from tests.soak.kills_project import STAGES, Place, fail_if, let_signals_through, template, words
+from tests.soak.kills_project import STAGES, Place, fail_if, let_signals_through, shows_traceback, template, words
 
 MIB = 1 << 20
 COMMANDS = {"repro": ["dvc", "repro"], "flow": ["python", "-m", "commands", "flow"]}
@@ -85,12 +85,12 @@ def drop_file_capabilities():
         prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
 
 
-def judged(code, log, *, missing, killed_is_right=False):
-    """What is wrong with how a command of a case ended, as (fault, what) pairs.
+def judged(code, log, case, *, command=None, killed_is_right=False):
+    """What is wrong with how a command of a case, by default its first, ended, as (fault, what) pairs.
 
-    missing: the stage that was to run. killed_is_right: the kernel may have killed it, which leaves it no time for a line.
+    killed_is_right: the kernel may have killed it, which leaves it no time for a line.
     """
-    if "Traceback (most recent call last)" in log:
+    if shows_traceback(command or case["command"], log):
         return [("traceback", f"exit code {code}")]
     if code == -signal.SIGKILL and killed_is_right:
         return []
@@ -98,7 +98,7 @@ def judged(code, log, *, missing, killed_is_right=False):
         return [("crash", f"the command itself ended with {code}")]
     starts = ("ERROR: ", "python -m stages.", "gan: ", "Error: ", "Failed: ", "Cancelled: ", "NotPushed: ")
     if code != 0 and not [line for line in log.splitlines() if line.startswith(starts) and len(line.strip()) > 12]:
-        return [("unclear", f"exit code {code} for {missing} without a line that says why")]
+        return [("unclear", f"exit code {code} for {case['stage']} without a line that says why")]
     return []
 
 
@@ -134,7 +134,7 @@ def run_and_judge(place, case, *, within=None, **options):
     if within:
         command = ["sh", "-c", f"echo $$ > {within}; exec {shlex.join(command)}"]
     code = place.run(*command, **options)
-    return judged(code, place.log(), missing=case["stage"], killed_is_right=within is not None) + others_lost(place, case)
+    return judged(code, place.log(), case, killed_is_right=within is not None) + others_lost(place, case)
 
 
 def run_full_disk(case, folder):
@@ -180,7 +180,7 @@ def run_no_permission(case, folder):
         target.mkdir(parents=True)
     mode = target.stat().st_mode
     target.chmod(case["mode"])
-    found = judged(place.run(*COMMANDS[case["command"]], preexec_fn=drop_file_capabilities), place.log(), missing=case["stage"])
+    found = judged(place.run(*COMMANDS[case["command"]], preexec_fn=drop_file_capabilities), place.log(), case)
     if target.exists():
         target.chmod(mode)
     found += others_lost(place, case)
@@ -200,7 +200,7 @@ def run_flipped_bits(case, folder):
     victim.chmod(mode)
     for out in place.outs(case["stage"]):
         shutil.rmtree(out) if out.is_dir() else out.unlink(missing_ok=True)
-    found = judged(place.run(*COMMANDS[case["command"]]), place.log(), missing=case["stage"])
+    found = judged(place.run(*COMMANDS[case["command"]]), place.log(), case)
     if case["command"] == "repro":  # DVC looks at no file of its cache; whoever wants to know asks
         code = place.run("python", "-m", "commands", "verify", "--remove", log="verify")
         if code != 0 or (victim.exists() and "damaged" not in place.log("verify") and victim.read_bytes() == content):
@@ -216,7 +216,7 @@ def run_deleted_data(case, folder):
     shutil.rmtree(place.root / case["folder"], ignore_errors=True)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(400)
-    found = judged(process.returncode, place.log(), missing=case["stage"]) if process.returncode is not None else [("hang", "")]
+    found = judged(process.returncode, place.log(), case) if process.returncode is not None else [("hang", "")]
     then_right(place, case, found)
 
 
@@ -235,7 +235,7 @@ def run_clock(case, folder):
     if process.returncode is None:
         found = [("hang", f"after a jump by {case['jump_seconds']} s")]
     else:
-        found = judged(process.returncode, place.log(), missing=case["stage"])
+        found = judged(process.returncode, place.log(), case)
         if process.returncode != 0:
             found.append(("refused wrongly", f"the run failed for a clock: {process.returncode}"))
     place.end_all()
@@ -283,7 +283,7 @@ def run_no_proc(case, folder):
     place = Place(folder / "place", missing=[case["stage"]], keep_outs=case["outs_there"])
     command = " ".join(COMMANDS[case["command"]])
     code = place.run("unshare", "--mount", "sh", "-c", f"mount -t tmpfs none /proc && exec {command}")
-    then_right(place, case, judged(code, place.log(), missing=case["stage"]) + others_lost(place, case))
+    then_right(place, case, judged(code, place.log(), case) + others_lost(place, case))
 
 
 def run_little_memory(case, folder):
@@ -330,7 +330,8 @@ def run_together(case, folder):
     if None in codes:
         found.append(("hang", f"exit codes {codes}"))
     for code, log in zip(codes, ("command", "second"), strict=True):
-        found += judged(code, place.log(log), missing=case["stage"]) if code is not None else []
+        command = case["second"] if log == "second" else case["command"]
+        found += judged(code, place.log(log), case, command=command) if code is not None else []
     if codes == [1, 1] and "flow" in (case["command"], case["second"]):
         found.append(("refused wrongly", "neither of the two did its work"))
     if found:

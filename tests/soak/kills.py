@@ -22,6 +22,7 @@ from tests.soak.kills_project import (
     burn,
     fail_if,
     let_signals_through,
+    shows_traceback,
     template,
 )
 
@@ -80,7 +81,8 @@ def run(case, folder):
     finally:
         if case["command"] == "schedule":
             _forget_deployments()
-    found += _tracebacks(case, place.log())
+    if shows_traceback(case["command"], place.log()):
+        found.append(("traceback", "in the output"))
     code, seconds = _complete(case, place)
     if code != 0:
         found.append(("differs", f"the next run ended with {code}"))
@@ -174,17 +176,6 @@ def _tree(pid):
         return " | ".join(" ".join(item.cmdline())[-60:] for item in (process, *process.children(recursive=True)))
     except psutil.Error:
         return "?"
-
-
-def _tracebacks(case, log):
-    """A traceback that a user would see of this project's own commands, or of this project's code below DVC.
-
-    Not one of Python's own start, before it comes to the first line of this project.
-    """
-    _, traceback, frames = log.partition("Traceback (most recent call last)")
-    own = case["command"] in ("flow", "isolated", "schedule", "stage")
-    places = ("/project/", "/site-packages/") if own else ("/project/stages/",)
-    return [("traceback", "in the output")] if traceback and any(place in frames for place in places) else []
 
 
 def _isolated(case):

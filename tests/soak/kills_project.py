@@ -291,6 +291,16 @@ class Place:
         return found
 
 
+def shows_traceback(command, log):
+    """Whether a log holds a traceback of this project's own `command`, or of its stages below "repro", which is DVC's.
+
+    One of Python's own start, before it comes to the first line of this project, is not meant, nor one of DVC's own.
+    """
+    _, traceback, frames = log.partition("Traceback (most recent call last)")
+    places = ("/project/stages/",) if command == "repro" else ("/project/", "/site-packages/")
+    return bool(traceback) and any(place in frames for place in places)
+
+
 def words(command):
     """A command's words, with this Python for `python`."""
     first, *others = command
