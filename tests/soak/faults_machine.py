@@ -352,7 +352,12 @@ def _warm_up():
     own_mounts()
 
 
-def _kind(name, run, more, share=1.0):
+def _warm_up_with_server():
+    _warm_up()
+    server_url()
+
+
+def _kind(name, run, more, share=1.0, warm_up=_warm_up):
     def make(seed):
         dice = random.Random(f"{name} {seed}")
         return common(dice) | more(dice)
@@ -360,7 +365,7 @@ def _kind(name, run, more, share=1.0):
     return Kind(
         cases=st.integers(0, 2**40).map(make),
         run=run,
-        warm_up=_warm_up,
+        warm_up=warm_up,
         group="programs with mounts",
         spawns=True,
         share=share,
@@ -432,6 +437,7 @@ if faketime():
         run_clock_of_versions,
         lambda dice: {"jumps_seconds": [0, *(dice.choice([-1, 1]) * round(10 ** dice.uniform(0, 8)) for _ in range(2))]},
         share=2,
+        warm_up=_warm_up_with_server,
     )
 else:
     LEFT_OUT["clock of versions"] = LEFT_OUT["clock"] = "needs libfaketime (Debian's package libfaketime)"

@@ -1,5 +1,6 @@
 import hashlib
 import os
+import resource
 import struct
 import subprocess
 import sys
@@ -131,3 +132,18 @@ def test_the_command_ends_in_one_line_and_imports_no_tensorflow(here):
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1
     assert "data/raw/train-images-idx3-ubyte is missing; run `dvc repro fetch`" in result.stderr
+
+
+@pytest.mark.parametrize("limit_bytes", [100, 500_000])
+def test_a_file_that_does_not_fit_is_one_line_and_leaves_nothing(here, limit_bytes):
+    write_raw()
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.normalize"],
+        env={**os.environ, "PYTHONPATH": str(Path(normalize.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes)),
+    )
+    assert done.returncode == 1
+    assert done.stderr == "python -m stages.normalize: [Errno 27] File too large\n"
+    assert not normalize.NORMALIZED.exists() and sorted(path.name for path in Path("data").iterdir()) == ["raw"]

@@ -55,9 +55,11 @@ def test_what_makes_no_sense_is_one_clear_line(changes, message):
 
 
 @pytest.mark.parametrize(("compiler", "threads"), [("xla", 3), ("graph", 1)])
-def test_threads_an_operation(compiler, threads):
+def test_an_operation_takes_all_threads_in_a_program_of_xlas_alone(compiler, threads, monkeypatch):
+    monkeypatch.setattr("gan.training.params.start_tensorflow", lambda threads, **settings: (threads, settings))
     params = parse_section({**lecture(), "compiler": compiler, "threads": 3, "processor": "a kind"}, "train", TrainParams)
-    assert params.threads_an_operation == threads
+    settings = {"threads_an_operation": threads, "instructions": params.instructions, "device": params.device}
+    assert params.start_tensorflow() == (3, settings)
 
 
 def test_every_parameter_must_stand_in_the_file():
