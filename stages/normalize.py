@@ -3,6 +3,7 @@
 The arrays are .npy files that `numpy.load(..., mmap_mode="r")` maps. A file that is not what MNIST's should be is refused.
 """
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ def main():
         for half, raw_half, count in (("train", "train", params.train_count), ("test", "t10k", params.test_count)):
             pixels, labels = read_half(raw_half, count)
             write_images(folder / f"{half}_images.npy", pixels)
-            np.save(folder / f"{half}_labels.npy", labels)
+            (folder / f"{half}_labels.npy").write_bytes(npy(labels))
 
 
 def read_half(name, count):
@@ -43,13 +44,21 @@ def read_half(name, count):
 def write_images(path, pixels):
     """Write pixels uint8 [n, h, w] to the .npy file at `path` as images float32 [n, h, w, 1] in [-1, 1], block by block.
 
-    Never holds more than a block of the float images. (Writing through a memory map would turn a full disk into a SIGBUS.)
+    Never holds more than a block of the float images. (Writing through a memory map would turn a full disk into a SIGBUS, and
+    `tofile` into an error that does not say what is wrong.)
     """
     header = {"descr": "<f4", "fortran_order": False, "shape": (*pixels.shape, 1)}
     with open(path, "wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for start in range(0, len(pixels), BLOCK_IMAGES):
-            to_unit_range(pixels[start : start + BLOCK_IMAGES]).astype("<f4", copy=False).tofile(file)
+            file.write(to_unit_range(pixels[start : start + BLOCK_IMAGES]).astype("<f4", copy=False))
+
+
+def npy(array):
+    """An array as the bytes of a .npy file."""
+    content = io.BytesIO()
+    np.save(content, array)
+    return content.getvalue()
 
 
 if __name__ == "__main__":
