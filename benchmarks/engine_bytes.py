@@ -101,12 +101,7 @@ def train(images_path, steps, *, block_steps=None, cores=None, own_products=Fals
     params = read_section(ROOT / "params.yaml", "train", TrainParams).model_copy(update=changes)
     if own_products:
         runtime._XLA_FLAGS = ()
-    runtime.start_tensorflow(
-        params.threads,
-        threads_an_operation=params.threads_an_operation,
-        instructions=params.instructions,
-        device=params.device,
-    )
+    params.start_tensorflow()
     from gan.training import engine as engines
 
     if block_steps:

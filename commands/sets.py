@@ -84,15 +84,10 @@ def steps_a_second(params, *, seconds=TRIAL_SECONDS):
     """
     import numpy as np
 
-    from gan.runtime import require_processor, start_tensorflow
+    from gan.runtime import require_processor
 
     require_processor(params.processor)
-    start_tensorflow(
-        params.threads,
-        threads_an_operation=params.threads_an_operation,
-        instructions=params.instructions,
-        device=params.device,
-    )
+    params.start_tensorflow()
     from gan.training.engine import BLOCK_STEPS, Engine
 
     random = np.random.default_rng(0)

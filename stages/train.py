@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gan.errors import UserError
 from gan.params import PARAMS, read_section
-from gan.runtime import CPU, require_processor, start_tensorflow
+from gan.runtime import CPU, require_processor
 from gan.training.params import RuntimeParams, TrainParams
 from stages.command import code_files, run_as_command
 from stages.console import ProgressBar, StopSignals
@@ -35,13 +35,7 @@ def main():
     pixels = load_pixels(IMAGES)
     labels = load_labels(LABELS, count=len(pixels)) if params.conditional else None
 
-    # compiled by XLA, all threads share an operation; otherwise each has operations of its own (`Engine` cuts batches for that)
-    start_tensorflow(
-        params.threads,
-        threads_an_operation=params.threads_an_operation,
-        instructions=params.instructions,
-        device=params.device,
-    )
+    params.start_tensorflow()
 
     from gan.training.checkpoints import Scratch, run_key
     from gan.training.engine import Engine

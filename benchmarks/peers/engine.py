@@ -12,16 +12,10 @@ class Peer:
 
     def __init__(self, images):
         from gan.params import parse_section
-        from gan.runtime import start_tensorflow
         from gan.training.params import TrainParams
 
         params = parse_section(json.loads(Path(sys.argv[2]).read_text(encoding="utf-8")), "train", TrainParams)
-        start_tensorflow(
-            params.threads,
-            threads_an_operation=params.threads_an_operation,
-            instructions=params.instructions,
-            device=params.device,
-        )
+        params.start_tensorflow()
         from gan.training.engine import BLOCK_STEPS, Engine
 
         self._block_steps = BLOCK_STEPS

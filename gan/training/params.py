@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from gan.params import Section
-from gan.runtime import ANY, CPU, processor_kind
+from gan.runtime import ANY, CPU, processor_kind, start_tensorflow
 
 Width = Annotated[int, Field(ge=1, le=8192)]
 
@@ -65,10 +65,17 @@ class TrainParams(Section):
     # the kind (`gan.runtime.processor_kind`) where the result depends on it, so that no cache gives one kind's to another
     processor: str = Field(min_length=1)
 
-    @property
-    def threads_an_operation(self):
-        """How many of the threads one operation uses: all in a program of XLA's; in a graph each has its own part of a batch."""
-        return self.threads if self.compiler == "xla" else 1
+    def start_tensorflow(self):
+        """Import TensorFlow as these parameters ask for (`gan.runtime.start_tensorflow`), and return it.
+
+        In a program of XLA's all threads share an operation; in a graph each has operations on a part of a batch (`Engine`).
+        """
+        return start_tensorflow(
+            self.threads,
+            threads_an_operation=self.threads if self.compiler == "xla" else 1,
+            instructions=self.instructions,
+            device=self.device,
+        )
 
     @property
     def rounds_alike_everywhere(self):
