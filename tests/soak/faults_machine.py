@@ -17,7 +17,7 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from tests.helpers.toy_project import make_project, server_url
-from tests.soak.case import Fault, Kind
+from tests.soak.case import Fault, Kind, NotChecked
 from tests.soak.kills_project import STAGES, Place, fail_if, let_signals_through, shows_traceback, template, words
 
 MIB = 1 << 20
@@ -267,6 +267,8 @@ def run_clock_of_versions(case, folder):
         project.commit(f"Seed {number + 1}")
         wanted.insert(0, number + 1)
         done = project.pipeline("--isolated", check=False)
+        if "[Errno 14] Bad address" in done.stderr:  # of execve; seen under this library alone, once in some hundred starts
+            raise NotChecked("libfaketime kept a program from starting")
         if done.returncode != 0:
             raise Fault("refused wrongly", done.stdout[-300:] + done.stderr[-2000:])
     listed = json.loads(project.gan("versions", "list", "--json").stdout)
