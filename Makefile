@@ -25,11 +25,7 @@ repro: env check ## fetch MNIST, train, evaluate, draw and report; what has not 
 	@dvc repro || { status=$$?; $(MAKE) --no-print-directory restore 2>/dev/null; exit $$status; }
 
 restore: env ## bring back the results that dvc.lock names, after a run that was stopped: DVC removes them before a stage runs
-	@said=$$(dvc checkout --allow-missing 2>&1) || case $$said in \
-	  *dvc.lock*invalid*) git checkout --quiet dvc.lock && \
-	    echo "dvc.lock was cut off while DVC wrote it: the committed one is back; run make repro again" && dvc checkout --quiet --allow-missing;; \
-	  *) echo "$$said" >&2;; \
-	esac; git ls-files -z --deleted -- data | xargs -0r git checkout --quiet --
+	@$(BIN)/gan restore
 
 flow: env check ## the same as one Prefect run; ARGS="--set train.steps=1000 --stage train", or ARGS=--help
 	@$(BIN)/gan flow $(ARGS)

@@ -25,6 +25,7 @@ COMMANDS = {
     "doctor": ("commands.doctor:doctor", "Say whether all can be left alone."),
     "maintain": ("commands.maintain:maintain", "Let go what is no longer needed."),
     "server": ("commands.server:server", "Run Prefect's server, back it up, restore it."),
+    "restore": ("commands.restore:restore", "Bring back results after a stopped `dvc repro`."),
     "verify": ("commands.verify:verify", "Look for damaged files in DVC's cache."),
     "versions": ("commands.versions:versions", "List, show, compare and prune recorded runs."),
 }

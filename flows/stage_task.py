@@ -12,9 +12,10 @@ from flows.dvc.backup import OutputBackup
 from flows.dvc.damage import clear_damage
 from flows.dvc.reproduce import CACHED, RESTORED, StageFailed, progress, reproduce
 from flows.dvc.session import DvcSession
-from flows.lock import when_free
+from flows.lock import Skipped, when_free
 from flows.signals import signals_held
 from flows.worktree import scratch
+from gan.errors import UserError
 
 STOPPED = (KeyboardInterrupt, TerminationSignal)  # how a signal reaches Python code: from the keyboard, or from Prefect
 _HINTS = {  # DVC's advice to somebody at a keyboard, seven lines a stage
@@ -49,6 +50,14 @@ class StageTask:
         return attempt(return_state=True)
 
     def _attempt(self):
+        try:
+            return self._bring_up_to_date()
+        except Skipped:
+            raise
+        except (UserError, OSError) as error:  # DVC was killed, or the disk is full: a traceback would say no more
+            return Failed(message=f"{self._stage.name} failed: {error}")
+
+    def _bring_up_to_date(self):
         if self._nothing_changed():
             return Completed(name=CACHED, message="nothing changed")
         run, stage = self._run, self._stage

@@ -13,6 +13,11 @@ from gan.errors import UserError
 DAMAGED_LOCK = "dvc.lock is damaged, as by a kill while DVC wrote it: `make restore` brings the committed one back"
 
 
+def says_damaged_lock(text):
+    """Whether DVC's words `text` mean that dvc.lock is none."""
+    return "dvc.lock'" in text and ("is invalid" in text or "corrupted" in text)
+
+
 def cache_folder(session, root):
     """The folder of DVC's cache, from the DvcSession `session` in the repository `root`."""
     code, lines = session.dvc("cache", "dir")

@@ -32,6 +32,7 @@ def main():
     early = sys.argv[3:] == ["early"]
     # a shell's background job ignores SIGINT, and so would the trainer
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.unraisablehook = _quiet_if_interrupted
     pending, finished = queue.SimpleQueue(), queue.SimpleQueue()
     busy, over = threading.Event(), threading.Event()
     destination = os.dup(1)
@@ -79,6 +80,12 @@ def _serve(pending, busy, finished, early):
         busy.clear()
         finished.put(json.dumps(answer).encode() + b"\n")
         os.write(1, _END)
+
+
+def _quiet_if_interrupted(unraisable):
+    """Python's hook for exceptions in a destructor, but for a SIGINT that came in one: nobody needs to know."""
+    if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)
 
 
 def _saved_after(cmd_run):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from flows.dvc.damage import DAMAGED_LOCK
+from flows.dvc.damage import DAMAGED_LOCK, says_damaged_lock
 from flows.dvc.description import Description
 from flows.signals import signals_held
 from gan.errors import UserError
@@ -233,7 +233,7 @@ def _require_success(answer):
         return
     if says_busy(answer["error"]):
         raise Busy(_one_line(answer["error"]))
-    if "'dvc.lock'" in answer["error"] and "corrupted" in answer["error"]:
+    if says_damaged_lock(answer["error"]):
         raise UserError(DAMAGED_LOCK)
     raise UserError(f"DVC: {_one_line(answer['error'])}")
 

@@ -5,9 +5,7 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import httpx
 import psutil
@@ -200,9 +198,10 @@ def _complete(case, place):
     start = time.monotonic()
     command = _words(_next(case), case)
     code = place.run(*command, log="next")
-    if code != 0 and case["command"] == "repro" and "dvc.lock' is invalid" in place.log("next"):
-        # DVC alone writes its lock in place, and says no more than this of one that is cut off; `make repro` does what follows
-        place.run("make", "restore", "--old-file=env", f"BIN={Path(sys.executable).parent}", log="restore")
+    words_of_dvc = ("dvc.lock' is invalid", "Unable to read RWLock-file")
+    if code != 0 and case["command"] == "repro" and any(text in place.log("next") for text in words_of_dvc):
+        # DVC alone writes these files in place, and goes no further where one is cut off; `make repro` does what follows
+        place.run("python", "-m", "commands", "restore", log="restore")
         code = place.run(*command, log="next")
     return code, time.monotonic() - start
 
