@@ -12,6 +12,7 @@ from gan.errors import UserError
 from gan.params import PARAMS
 
 _PR_SET_PDEATHSIG = 1
+_DVC_STAGE = "DVC_STAGE"  # in the environment of what DVC runs
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -68,5 +69,13 @@ def die_with_parent():
         return
     parent = os.getppid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it ended before the request took hold
-        os.kill(os.getpid(), signal.SIGTERM)
+    if os.getppid() != parent or (_DVC_STAGE in os.environ and not _shares_session(parent)):
+        os.kill(os.getpid(), signal.SIGTERM)  # it ended before the request took hold, or before it was made
+
+
+def _shares_session(process_id):
+    """Whether a process is in the session of this one, as DVC is of its stage; who takes in an orphan is in another."""
+    try:
+        return os.getsid(process_id) == os.getsid(0)
+    except ProcessLookupError:
+        return False

@@ -5,8 +5,10 @@ import signal
 import subprocess
 import sys
 
+import psutil
 import pytest
 
+from tests.helpers.toy_project import wait_for
 from tests.soak.frame import ROOT
 
 
@@ -52,3 +54,35 @@ def test_a_signal_while_a_stage_still_imports_is_an_end_without_a_word(tmp_path)
         [sys.executable, "-m", "stages.normalize"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+@pytest.mark.parametrize("by_dvc", [True, False])
+def test_a_stage_of_dvc_whose_dvc_has_ended_before_it_listens_ends_too(by_dvc, tmp_path):
+    stage = tmp_path / "stage.py"
+    stage.write_text(
+        "import os, time\n"
+        "from stages.command import run_as_command\n"
+        "def main():\n    open('ran', 'w').close()\n"
+        "while os.getppid() == int(os.environ['STARTER']): time.sleep(0.01)\n"
+        "run_as_command(main)\n"
+    )
+    # a session of its own, as of a terminal or a service, in which the one that starts the stage does not live on
+    starter = "import os, subprocess, sys; os.environ['STARTER'] = str(os.getpid()); print(subprocess.Popen(sys.argv[1:]).pid)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **({"DVC_STAGE": "train"} if by_dvc else {})}
+    done = subprocess.run(
+        [sys.executable, "-c", starter, sys.executable, stage],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        check=True,
+        start_new_session=True,
+    )
+    wait_for(lambda: has_ended(int(done.stdout)), 30, "the stage's end")
+    assert (tmp_path / "ran").exists() != by_dvc
+
+
+def has_ended(process_id):
+    try:
+        return psutil.Process(process_id).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
