@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections import Counter
@@ -17,6 +18,7 @@ import psutil
 from hypothesis import strategies as st
 
 from benchmarks.server import prefect_environment
+from tests.helpers.prefect_home import prefect_home
 from tests.helpers.toy_project import Runs, make_project
 from tests.soak.case import Fault, Kind
 from tests.soak.kills_project import die_with_me, let_signals_through
@@ -337,13 +339,19 @@ def run(case, folder, server=None):
         soak.close()
 
 
+def _warm_up():
+    let_signals_through()
+    with tempfile.TemporaryDirectory() as folder:
+        prefect_home(folder)  # made in the project's .scratch, where a case may not write
+
+
 def _kind(runs, quiet_runs, seconds):
     return Kind(
         cases=st.integers(0, 2**40).map(
             lambda seed: {"seed": seed, "runs": runs, "quiet_runs": quiet_runs, "interval_seconds": 6}
         ),
         run=run,
-        warm_up=let_signals_through,
+        warm_up=_warm_up,
         group=f"schedule of {runs}",
         spawns=True,
         seconds=seconds,
