@@ -23,6 +23,8 @@ def prefect_home(folder):
 
 def _with_tables():
     kept = _KEPT / f"prefect-{version('prefect')}.db"
+    if kept.exists():
+        return kept
     _KEPT.mkdir(parents=True, exist_ok=True)
     with open(_KEPT / "prefect.lock", "w") as lock:  # of several test processes, one makes it
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -115,7 +115,8 @@ def run_case(kind, case, folder, watch):
     if outcome == "refused" and (not message.isprintable() or not message or len(message) > MESSAGE_CHARACTERS):
         outcome, message = "unclear", repr(message[:3000])
     if watch.seen or surroundings(watch.sandbox) != before:
-        outcome, message = "outside", "; ".join(watch.seen) or "changed the files around its folder"
+        seen = "; ".join(watch.seen) or "changed the files around its folder"
+        outcome, message = "outside", f"{seen}\n{outcome}: {message}"
     return outcome, message
 
 
