@@ -2,14 +2,18 @@
 
 import contextlib
 import csv
+import fcntl
 import hashlib
 import io
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
+
+_MARK = "-writing-"  # in the name of what is not whole yet
 
 
 @contextlib.contextmanager
@@ -20,9 +24,10 @@ def replacing(path):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
+    _clear_up_after_the_killed(path.parent, path.stem, path.suffix)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}{_MARK}", suffix=path.suffix)
     try:
+        fcntl.flock(handle, fcntl.LOCK_SH)
         yield Path(name)
         _flush_to_disk(name)
         os.chmod(name, 0o666 & ~_umask())
@@ -32,6 +37,8 @@ def replacing(path):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
         raise
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager
@@ -39,8 +46,11 @@ def replacing_folder(path):
     """Yield a temporary folder that replaces the folder `path` as a whole when the block ends without an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
+    _clear_up_after_the_killed(path.parent, path.name)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}{_MARK}"))
+    handle = os.open(temporary, os.O_RDONLY)
     try:
+        fcntl.flock(handle, fcntl.LOCK_SH)
         yield temporary
         os.chmod(temporary, 0o777 & ~_umask())
         for file in temporary.rglob("*"):
@@ -52,6 +62,8 @@ def replacing_folder(path):
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    finally:
+        os.close(handle)
 
 
 def write_bytes(path, content):
@@ -79,6 +91,21 @@ def sha256(path):
     """The hex SHA-256 of the file at `path`, read in pieces."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _clear_up_after_the_killed(folder, name, suffix=""):
+    """Remove what writers of the file or folder `name` have left: those that live hold a lock on theirs."""
+    left = re.compile(rf"\.{re.escape(name)}{_MARK}[a-z0-9_]{{8}}{re.escape(suffix)}")
+    for path in folder.iterdir():
+        if not left.fullmatch(path.name):
+            continue
+        with contextlib.suppress(OSError):  # somebody is at work on it, or has just ended
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            finally:
+                os.close(handle)
 
 
 def _require_finite(value, name):

@@ -129,3 +129,30 @@ def test_json_refuses_what_json_does_not_have_and_names_it(tmp_path, value, name
 def test_sha256(tmp_path, content, digest):
     (tmp_path / "file").write_bytes(content)
     assert sha256(tmp_path / "file") == digest
+
+
+def test_what_killed_writers_have_left_goes_with_the_next_and_what_others_write_stays(tmp_path):
+    script = (
+        "import os, signal, sys\n"
+        "from gan.files import replacing, replacing_folder\n"
+        "with replacing('report.json') as file, replacing_folder('report') as folder:\n"
+        "    file.write_text('half'); (folder / 'index.html').write_text('half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    left = names(tmp_path)
+    assert len(left) == 2
+    (tmp_path / ".report-20260101.json").write_text("a person's")
+    with replacing_folder(tmp_path / "report") as other:
+        (other / "index.html").write_text("of another")
+        write_json(tmp_path / "other.json", {})
+        assert set(left) - set(names(tmp_path)) == {name for name in left if not name.endswith(".json")}
+        with replacing_folder(tmp_path / "report") as folder:
+            (folder / "index.html").write_text("whole")
+        assert other.exists()
+        write_json(tmp_path / "report.json", {})
+    assert names(tmp_path) == [".report-20260101.json", "other.json", "report", "report.json"]
+    assert (tmp_path / "report" / "index.html").read_text() == "of another"
