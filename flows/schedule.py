@@ -1,6 +1,7 @@
 """Serving the flow with a schedule: runs start by themselves as long as the serving process and a Prefect server run."""
 
 import asyncio
+import logging
 import signal
 import sys
 import zoneinfo
@@ -8,6 +9,7 @@ import zoneinfo
 from flows.parent import announce
 from gan.errors import UserError
 
+_OBSERVERS = ("FlowRunCancellingObserver", "FlowRunSuspendingObserver")  # of Prefect's runner
 _START = "start one with `prefect server start`, then set PREFECT_API_URL=http://127.0.0.1:4200/api and try again"
 
 
@@ -35,6 +37,18 @@ def require_server():
         httpx.get(f"{url}/health", timeout=10).raise_for_status()
     except httpx.HTTPError as error:
         raise UserError(f"the Prefect server at {url} does not answer ({error}); {_START}") from None
+
+
+def in_one_line(record):
+    """A filter for logs: what Prefect's observers of runs say, without pages of traceback where the server is away for a while.
+
+    They go on by asking the server now and then. At the end they are cancelled, and what asyncio says of that is left out.
+    """
+    if not any(name in record.getMessage() for name in _OBSERVERS) and not record.name.endswith(_OBSERVERS):
+        return True
+    cancelled = record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError)
+    record.exc_info = record.exc_text = None
+    return not cancelled
 
 
 def serve(request, *, name, schedule, overlap):
@@ -68,6 +82,8 @@ def serve(request, *, name, schedule, overlap):
                 await asyncio.sleep(0.1)
             await self.astop()
 
+    for name in ("asyncio", *(f"prefect.{name}" for name in _OBSERVERS)):
+        logging.getLogger(name).addFilter(in_one_line)
     strategy = {"wait": "ENQUEUE", "skip": "CANCEL_NEW"}[overlap]
     runner = StoppableRunner(name=name)
     runner.add_flow(

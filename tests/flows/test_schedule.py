@@ -1,12 +1,15 @@
 """Schedules on a real server: one that fires by itself, a worker with prefect.yaml, cancellation, ten runs in a row."""
 
+import asyncio
 import json
+import logging
 import shutil
 import signal
 import sys
 
 import pytest
 
+from flows.schedule import in_one_line
 from tests.helpers.toy_project import SOURCE, Runs, make_project, server_url, wait_for
 
 
@@ -45,6 +48,18 @@ def finished(runs, name):
     skipped = [run for run in ended if run["state"]["name"] == "Skipped"]
     assert all("was due as well and does the work" in run["state"]["message"] for run in skipped), skipped
     return [run for run in ended if run not in skipped]
+
+
+def test_what_prefects_observers_say_has_no_traceback():
+    def shown(name, message, error):
+        record = logging.LogRecord(name, logging.ERROR, "", 0, message, (), (type(error), error, None))
+        return (record.getMessage(), record.exc_info) if in_one_line(record) else None
+
+    away, told = EOFError("stream ends"), "the websocket failed"
+    assert shown("prefect.FlowRunCancellingObserver", told, away) == (told, None)
+    cancelled = asyncio.CancelledError()
+    assert shown("asyncio", "Exception in callback FlowRunSuspendingObserver._done()", cancelled) is None
+    assert shown("asyncio", "Exception in callback another()", cancelled)[1] is not None
 
 
 @pytest.mark.slow
