@@ -88,7 +88,7 @@ class Project:
 
     def restore(self):
         """Do what `make restore` does, without making an environment; what it says."""
-        return self.run("make", "restore", "--old-file=env", f"BIN={Path(sys.executable).parent}")
+        return self.run("make", "restore", "--no-print-directory", "--old-file=env", f"BIN={Path(sys.executable).parent}")
 
     def digests(self):
         data = self.folder / "data"
