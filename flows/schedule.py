@@ -82,8 +82,8 @@ def serve(request, *, name, schedule, overlap):
                 await asyncio.sleep(0.1)
             await self.astop()
 
-    for name in ("asyncio", *(f"prefect.{name}" for name in _OBSERVERS)):
-        logging.getLogger(name).addFilter(in_one_line)
+    for logger in ("asyncio", *(f"prefect.{observer}" for observer in _OBSERVERS)):
+        logging.getLogger(logger).addFilter(in_one_line)
     strategy = {"wait": "ENQUEUE", "skip": "CANCEL_NEW"}[overlap]
     runner = StoppableRunner(name=name)
     runner.add_flow(
