@@ -15,7 +15,7 @@ DAMAGED_LOCK = "dvc.lock is damaged, as by a kill while DVC wrote it: `make rest
 
 def says_damaged_lock(text):
     """Whether DVC's words `text` mean that dvc.lock is none."""
-    return "dvc.lock'" in text and ("is invalid" in text or "corrupted" in text)
+    return "dvc.lock'" in text and any(words in text for words in ("is invalid", "corrupted", "validation failed"))
 
 
 def cache_folder(session, root):
@@ -32,16 +32,24 @@ def damaged_outputs(root, cache, stages=None):
     root: of the repository, whose dvc.lock tells the outputs. stages: names; by default all. Every file is read.
     Raises UserError where dvc.lock is none.
     """
-    try:
-        lock = YAML(typ="safe").load(Path(root, "dvc.lock")) or {}
-    except YAMLError:
-        raise UserError(DAMAGED_LOCK) from None
     found = {}
-    for name, stage in lock.get("stages", {}).items():
-        for out in stage.get("outs", []) if stages is None or name in stages else []:
-            if out.get("hash", "md5") == "md5" and "md5" in out and (bad := _damaged(Path(cache), out["md5"])):
-                found[out["path"]] = bad
+    for name, path, out in _locked_outputs(Path(root, "dvc.lock")):
+        wanted = (stages is None or name in stages) and out.get("hash", "md5") == "md5" and "md5" in out
+        if wanted and (bad := _damaged(Path(cache), out["md5"])):
+            found[path] = bad
     return found
+
+
+def _locked_outputs(lock):
+    """(stage, path, what else the file at `lock` says) of each output."""
+    try:
+        stages = YAML(typ="safe").load(lock)["stages"]
+        outputs = [(name, out["path"], dict(out)) for name, stage in stages.items() for out in stage.get("outs", [])]
+    except (YAMLError, KeyError, TypeError, ValueError, AttributeError):  # cut off in any place
+        raise UserError(DAMAGED_LOCK) from None
+    if any(value is None for *_, out in outputs for value in out.values()):
+        raise UserError(DAMAGED_LOCK)
+    return outputs
 
 
 def remove_damaged(root, damaged):

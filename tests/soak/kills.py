@@ -198,7 +198,7 @@ def _complete(case, place):
     start = time.monotonic()
     command = _words(_next(case), case)
     code = place.run(*command, log="next")
-    words_of_dvc = ("dvc.lock' is invalid", "Unable to read RWLock-file")
+    words_of_dvc = ("dvc.lock' is invalid", "dvc.lock' validation failed", "Unable to read RWLock-file")
     if code != 0 and case["command"] == "repro" and any(text in place.log("next") for text in words_of_dvc):
         # DVC alone writes these files in place, and goes no further where one is cut off; `make repro` does what follows
         place.run("python", "-m", "commands", "restore", log="restore")
