@@ -1,8 +1,11 @@
 """Fixtures that several test modules share, and the order of tests."""
 
+import compileall
+import os
 import signal
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -13,9 +16,21 @@ from gan import runtime  # noqa: E402
 from gan.errors import UserError  # noqa: E402
 
 _QUICK_SECONDS, _SLOW_SECONDS = 0.1, 5  # of a test that does not say how long it takes
+_ROOT = Path(__file__).resolve().parents[1]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job; programs under test inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config):
+    """Have bytecode of this project: programs under test start by the hundred, and each would compile all that it imports.
+
+    Copies of the project in temporary folders take it along.
+    """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # also for what the first process to import a module leaves to the others
+    if not hasattr(config, "workerinput"):  # the process that starts the others
+        for package in ("commands", "flows", "gan", "stages"):
+            compileall.compile_dir(_ROOT / package, quiet=2)
 
 
 @pytest.fixture(scope="session")
@@ -28,8 +43,9 @@ def tensorflow():
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item, nextitem):
-    """A file that needs a Prefect server leaves none behind: beside files that do without, it would take time from them."""
-    if (nextitem is None or nextitem.path != item.path) and (project := sys.modules.get("tests.helpers.toy_project")):
+    """A file that needs a Prefect server leaves none to one that does without, from which it would take time."""
+    last = nextitem is None or nextitem.path != item.path and not hasattr(nextitem.module, "server_url")
+    if last and (project := sys.modules.get("tests.helpers.toy_project")):
         project.stop_server()
 
 

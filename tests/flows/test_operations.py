@@ -68,7 +68,7 @@ def receiver(handler):
 def test_people_are_told_what_went_wrong_and_when_it_is_good_again_and_old_things_go(tmp_path):
     project = make_project(tmp_path, ran=True, api_url=server_url())
     shutil.copy(SOURCE / "prefect.yaml", project.root)
-    shutil.copytree(SOURCE / "flows", project.root / "flows", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(SOURCE / "flows", project.root / "flows")
     project.commit("Deploy")
     with receiver(_Hook) as hook, receiver(_Mailbox) as mailbox:
         address = f"mailto://127.0.0.1:{mailbox.server_address[1]}?from=pipeline@example.org&to=team@example.org"

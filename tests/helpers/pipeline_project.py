@@ -27,7 +27,7 @@ class Project:
     def __init__(self, folder):
         self.folder = folder
         for name in ("commands", "flows", "gan", "sets", "stages"):
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(ROOT / name, folder / name)
         for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", "Makefile"):
             shutil.copy(ROOT / name, folder / name)
         self.environment = {

@@ -146,7 +146,7 @@ class Fleet:
         root = self.project.root
         shutil.copy(SOURCE / "prefect.yaml", root)
         for name in ("flows", "gan"):
-            shutil.copytree(SOURCE / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(SOURCE / name, root / name)
         toy = (root / "toy.py").read_text()
         end = "    scratch.unlink(missing_ok=True)\n"
         assert toy.count(end) == 1

@@ -74,7 +74,7 @@ def test_a_study_on_two_workers_loses_no_cell_when_one_is_killed_and_stops_them_
     project = make_project(tmp_path, ran=True, api_url=server_url())
     shutil.copy(SOURCE / "prefect.yaml", project.root)
     for name in ("flows", "gan"):
-        shutil.copytree(SOURCE / name, project.root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(SOURCE / name, project.root / name)
     (project.root / "studies").mkdir()
     (project.root / "studies/offset.yaml").write_text(STUDY)
     project.commit("Ask")
