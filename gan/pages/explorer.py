@@ -24,6 +24,7 @@ _REACH = 4.0  # a direction's slider goes so many standard deviations of a laten
 _GRID_COLUMNS = 7
 _TEXT = "2026"  # what a class-conditional generator writes first
 _GRAY_STEP = 17  # training images and still pictures keep 16 of 256 grays: half the bytes, and hardly to be seen
+_LEVEL_OF_GRAY = np.rint(np.arange(256) / _GRAY_STEP).astype(np.uint8)
 _COMPONENT_SAMPLES, _ROUNDING_SAMPLES = 4000, 1000
 _SEARCHED_SAMPLES, _CHECKED_SAMPLES, _TRAINING_IMAGES = 1500, 500, 500
 _IMAGE_TOLERANCE = 0.9 / HALF_RANGE  # less than one gray level
@@ -129,7 +130,7 @@ def _images(network, latents, labels):
 
 
 def _picture(network, latents, labels, *, columns):
-    grays = np.rint(to_uint8(_images(network, latents, labels)) / _GRAY_STEP).astype(np.uint8) * _GRAY_STEP
+    grays = _LEVEL_OF_GRAY[to_uint8(_images(network, latents, labels))] * _GRAY_STEP
     return tile(grays, columns=columns)
 
 
@@ -156,8 +157,8 @@ def _training_images(training_pixels, images):
 
     Also the share of the last _CHECKED_SAMPLES images, which had no part in the choice, whose nearest one is among them.
     """
-    training = np.rint(training_pixels.reshape(len(training_pixels), -1) / _GRAY_STEP).astype(np.uint8)
-    nearest, squares = _nearest(np.rint(to_uint8(images).reshape(len(images), -1) / _GRAY_STEP).astype(np.uint8), training)
+    training = _LEVEL_OF_GRAY[training_pixels.reshape(len(training_pixels), -1)]
+    nearest, squares = _nearest(_LEVEL_OF_GRAY[to_uint8(images).reshape(len(images), -1)], training)
     searched, squares = nearest[:_SEARCHED_SAMPLES], squares[:_SEARCHED_SAMPLES]
     found, counts = np.unique(searched, return_counts=True)
     closest = np.array([squares[searched == one].min() for one in found])
@@ -171,10 +172,12 @@ def _nearest(images, training):
     Both are in 0..15. Sums of such products are whole and below 2^24, so float32 is exact and no machine finds another one.
     """
     flat = images.astype(np.float32)
+    factors = -2 * flat  # the block's share of the squared distance is one product and one sum
     best, nearest = np.full(len(flat), np.inf, np.float32), np.zeros(len(flat), int)
     for start in range(0, len(training), 5000):
         block = training[start : start + 5000].astype(np.float32)
-        distances = np.einsum("ij,ij->i", block, block) - 2 * (flat @ block.T)
+        distances = factors @ block.T
+        distances += np.einsum("ij,ij->i", block, block)
         place = distances.argmin(axis=1)
         distance = distances[np.arange(len(flat)), place]
         closer = distance < best
