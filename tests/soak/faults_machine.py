@@ -116,10 +116,11 @@ def others_lost(place, case):
 
 def then_right(place, case, found):
     """Run the case's command with the fault gone, and raise the Fault of all that is wrong."""
-    code = place.run(*COMMANDS[case["command"]], log="next")
+    by_dvc_alone = case["command"] == "repro"
+    code = place.run_next(*COMMANDS[case["command"]], by_dvc_alone=by_dvc_alone)
     if code != 0:
         found.append(("differs", f"the next run ended with {code}"))
-    found += place.wrong(by_dvc_alone=case["command"] == "repro")
+    found += place.wrong(by_dvc_alone=by_dvc_alone)
     fail_if(found, place.log(), place.log("next"))
 
 

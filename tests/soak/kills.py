@@ -196,13 +196,7 @@ def _words(command, case):
 def _complete(case, place):
     """Bring the pipeline up to date: (exit code, seconds)."""
     start = time.monotonic()
-    command = _words(_next(case), case)
-    code = place.run(*command, log="next")
-    words_of_dvc = ("dvc.lock' is invalid", "dvc.lock' validation failed", "Unable to read RWLock-file")
-    if code != 0 and case["command"] == "repro" and any(text in place.log("next") for text in words_of_dvc):
-        # DVC alone writes these files in place, and goes no further where one is cut off; `make repro` does what follows
-        place.run("python", "-m", "commands", "restore", log="restore")
-        code = place.run(*command, log="next")
+    code = place.run_next(*_words(_next(case), case), by_dvc_alone=case["command"] == "repro")
     return code, time.monotonic() - start
 
 

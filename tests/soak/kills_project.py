@@ -28,6 +28,7 @@ GRACE_SECONDS = 5
 ORPHAN_SECONDS = 10  # in which every process that belongs to an ended command must be gone
 STAGES = ["fetch", "normalize", "judge", "train", "evaluate", "gallery", "report"]
 LONGEST_SECONDS = 400  # of a command that nothing disturbs
+_CUT_OFF = ("dvc.lock' is invalid", "dvc.lock' validation failed", "Unable to read RWLock-file")  # DVC's own words
 _MARK = "SOAK_CASE"  # in the environment of all that a case starts
 _PR_SET_PDEATHSIG = 1
 _CACHED_NAME = re.compile(r"[0-9a-f]{30}(\.dir)?")
@@ -201,6 +202,18 @@ class Place:
         finally:
             self.end_all()
             process.wait()
+
+    def run_next(self, *command, by_dvc_alone):
+        """Run what comes after the trouble to its end, logged as "next": its exit code.
+
+        by_dvc_alone: DVC writes dvc.lock and its file of locks in place, and goes no further where one is cut off; then this does
+        what `make repro` would. A flow has to get along by itself.
+        """
+        code = self.run(*command, log="next")
+        if code != 0 and by_dvc_alone and any(words in self.log("next") for words in _CUT_OFF):
+            self.run("python", "-m", "commands", "restore", log="restore")
+            code = self.run(*command, log="next")
+        return code
 
     def processes(self):
         """Living processes that belong to the case."""
