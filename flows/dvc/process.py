@@ -6,6 +6,7 @@ killed after a grace period, so that nothing is left behind. It runs as a file, 
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import queue
@@ -65,6 +66,7 @@ def _serve(pending, busy, finished, early):
     serialize._dump_data = _whole_or_not_at_all(serialize._dump_data)
     # `dvc repro --pull` would fetch the whole run cache of the remote for each stage; versions bring what is needed of it
     StageCache.pull = lambda *_: []
+    StageCache._create_stage = _of_right_listings(StageCache._create_stage)
     if early:  # what the first request needs is loaded while the flow still loads Prefect; this takes none of DVC's locks
         with contextlib.suppress(Exception), dvc.repo.Repo() as repo:  # the request itself will say what is wrong
             _in_order(repo)
@@ -115,6 +117,25 @@ def _whole_or_not_at_all(dump_data):
             os.replace(temporary, path)
 
     return dump
+
+
+def _of_right_listings(create_stage):
+    """DVC's function that finds an earlier run's outputs in its cache, without the listings that are not of their bytes any more.
+
+    DVC would hand out a changed name in one for the output's, and write the listing's new hash into dvc.lock.
+    """
+
+    def create(*arguments, **named):
+        stage = create_stage(*arguments, **named)
+        for out in stage.outs:
+            if (name := str(out.hash_info.value)).endswith(".dir"):
+                path = out.cache.oid_to_path(name)
+                with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+                    if hashlib.md5(file.read(), usedforsecurity=False).hexdigest() != name.removesuffix(".dir"):
+                        os.unlink(path)
+        return stage
+
+    return create
 
 
 def _forward(output, destination, answers, finished):

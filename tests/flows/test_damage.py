@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from flows.git import Repository
 from flows.lock import forget_ended_processes
 from flows.worktree import worktree
 from gan.errors import UserError
+from gan.params import parse_yaml
 from tests.helpers.prefect_home import prefect_home
 from tests.helpers.toy_project import make_project
 
@@ -65,6 +67,16 @@ def test_a_damaged_file_of_the_cache_is_found_and_made_again(tmp_path):
     done = project.pipeline()  # DVC itself comes no further than this listing
     assert "held a damaged copy of data/model: removed, it comes anew" in done.stdout + done.stderr
     assert weights.read_text() == right and listing.read_bytes() == content
+
+    lock = (project.root / "dvc.lock").read_text()
+    stages = re.split(r"(?=^  \w+:$)", lock, flags=re.M)
+    (project.root / "dvc.lock").write_text("".join(stage for stage in stages if not stage.startswith("  train:")))
+    listing.chmod(0o644)
+    listing.write_bytes(content.replace(b"weights.txt", b"weighus.txt"))
+    listing.chmod(0o444)
+    shutil.rmtree(project.root / "data/model")
+    assert "train Ran" in project.pipeline().stdout  # and is not restored with another name
+    assert parse_yaml((project.root / "dvc.lock").read_text()) == parse_yaml(lock) and listing.read_bytes() == content
 
     flip_a_bit(victim)
     assert project.gan("verify", "--remove").returncode == 0
