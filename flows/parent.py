@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import sys
+import threading
+from multiprocessing import resource_tracker
 
 _PARENT = "PIPELINE_PARENT"  # the serving process tells its runs its number
 _PR_SET_PDEATHSIG = 1
@@ -37,8 +39,28 @@ def tell_of_kill(flow_run):
             client.set_flow_run_state(flow_run, Crashed(message="its process was killed"), force=True)
 
 
+def hold_interrupts():
+    """Let SIGINT be SIGTERM to this process; in the runs that Prefect will start it waits until `end_with_parent`.
+
+    Ctrl-C reaches a run's process as well. While that still imports Prefect, it would show a page of traceback. To be called
+    before there are other threads, any of which would take the signal.
+    """
+    resource_tracker.ensure_running()  # its start lets SIGINT through again
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which children inherit
+
+    def hear():
+        while signal.sigwait({signal.SIGINT}):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=hear, daemon=True).start()
+
+
 def end_with_parent():
-    """Get SIGTERM when the parent ends, even by SIGKILL: nobody would be left to stop this run. On Linux alone."""
+    """Get SIGTERM when the parent ends, even by SIGKILL: nobody would be left to stop this run. On Linux alone.
+
+    It is also from here on that SIGINT stops the run.
+    """
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     if sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -6,7 +6,7 @@ import signal
 import sys
 import zoneinfo
 
-from flows.parent import announce
+from flows.parent import announce, hold_interrupts
 from gan.errors import UserError
 
 _OBSERVERS = ("FlowRunCancellingObserver", "FlowRunSuspendingObserver")  # of Prefect's runner
@@ -57,6 +57,9 @@ def serve(request, *, name, schedule, overlap):
     request: the RunRequest of every run.
     overlap: "wait" or "skip", when a run is due while the last one is still under way.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop like Ctrl-C, until runs have to end in order
+    hold_interrupts()
+
     from prefect.client.schemas.objects import ConcurrencyLimitConfig
     from prefect.runner import Runner
 
@@ -100,5 +103,5 @@ def serve(request, *, name, schedule, overlap):
     )
     announce()
     print(f"serving pipeline/{name}; its runs start by the schedule until this command ends", flush=True)
-    signal.signal(signal.SIGINT, runner.handle_sigterm)
+    signal.signal(signal.SIGTERM, runner.handle_sigterm)
     asyncio.run(runner.start())

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import shutil
 import signal
 import sys
@@ -125,6 +126,20 @@ def test_a_schedule_that_ends_takes_the_run_under_way_along(project, runs, numbe
     assert len(project.git("worktree", "list").splitlines()) == 1
     [run] = [run for run in runs.of_deployment("ends") if run["state"]["type"] in ("CANCELLED", "RUNNING")]
     assert run["state"]["name"] == "Cancelled"
+
+
+@pytest.mark.slow(seconds=15)
+def test_ctrl_c_while_a_runs_process_still_starts_is_quiet(project, runs):
+    served = project.start("--interval-seconds", "8", "--name", "starts", program=("commands", "schedule"), group=True)
+    try:
+        wait_for(lambda: [line for line in project.processes() if "spawn_main" in line] or served.poll() is not None, 60, "a run")
+        os.killpg(served.pid, signal.SIGINT)
+        assert served.wait(30) == 0
+    finally:
+        served.kill()
+        served.wait()
+    wait_for(lambda: not project.processes(), 30, "the end of all processes")
+    assert "Traceback" not in project.log()
 
 
 @pytest.mark.slow(seconds=30)
