@@ -15,7 +15,10 @@ from gan.errors import UserError
 
 
 class ServerLost(UserError):
-    """The Prefect server went out of reach; the process had better end at once, or Prefect tries for minutes to reach it."""
+    """The Prefect server went out of reach, or refused the run.
+
+    The process had better end at once, or Prefect tries for minutes to reach it.
+    """
 
 
 def run_once(request):
@@ -52,6 +55,7 @@ def _import_prefect():
 
 def _run_flow(request, parameters, lock, session):
     import httpx
+    from prefect.exceptions import Abort
 
     from flows.pipeline import pipeline, prepared_pipeline
     from flows.places import PreparedRun
@@ -61,8 +65,12 @@ def _run_flow(request, parameters, lock, session):
     try:
         with a_server(parameters.settings.grace_seconds), without_heartbeats():
             return flow(**given, return_state=True)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, RuntimeError) as error:  # Prefect says the latter of its first request
+        if isinstance(error, RuntimeError) and not isinstance(error.__cause__, httpx.HTTPError):
+            raise
         raise ServerLost(f"the Prefect server is out of reach ({error}); what the stages made is kept, run again") from None
+    except Abort as error:  # it is out of memory, perhaps
+        raise ServerLost(f"the Prefect server refused the run ({error}); what the stages made is kept, run again") from None
 
 
 def a_server(grace_seconds):

@@ -1,16 +1,20 @@
 """Runs of the flow on a real Prefect server, with real git and DVC: states, parameters, retries, failures, artifacts."""
 
 import base64
+import contextlib
 import errno
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import httpx
 import pytest
+from prefect.exceptions import Abort
 
-from flows import pipeline
+from flows import pipeline, start
 from flows.request import RunRequest
 from tests.helpers.toy_project import Runs, make_project, run_id, server_url
 
@@ -98,6 +102,24 @@ def test_a_full_disk_is_a_failed_run_in_one_line(monkeypatch):
     monkeypatch.setattr(pipeline, "_run", full)
     state = pipeline.bring_up_to_date(RunRequest())
     assert state.is_failed() and state.message == "[Errno 28] No space left on device: '.dvc/tmp/flow.json'"
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "message"),
+    [
+        (Abort("Error validating state: MemoryError()"), None, "refused the run .Error validating state: MemoryError"),
+        (RuntimeError("Failed to reach API at x"), httpx.ReadTimeout("timed out"), "out of reach .Failed to reach API at x"),
+    ],
+)
+def test_a_server_without_memory_is_one_line(monkeypatch, error, cause, message):
+    def refused(**_):
+        raise error from cause
+
+    monkeypatch.setattr(pipeline, "pipeline", refused)
+    monkeypatch.setattr(start, "a_server", lambda _: contextlib.nullcontext())
+    parameters = SimpleNamespace(settings=SimpleNamespace(grace_seconds=1))
+    with pytest.raises(start.ServerLost, match=message):
+        start._run_flow(RunRequest(), parameters, None, None)
 
 
 def test_a_lock_that_was_cut_off_is_one_line_that_says_how_to_get_it_back(project):
