@@ -75,14 +75,28 @@ def _run_flow(request, parameters, lock, session):
 
 def a_server(grace_seconds):
     """Settings with a Prefect server, the configured one or one for this process alone; a context manager."""
-    from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
+    from prefect.settings import (
+        PREFECT_API_REQUEST_TIMEOUT,
+        PREFECT_API_URL,
+        PREFECT_CLIENT_MAX_RETRIES,
+        PREFECT_UI_URL,
+        get_current_settings,
+        temporary_settings,
+    )
 
     from flows.embedded_server import start_embedded_server
 
     if PREFECT_API_URL.value():
         return contextlib.nullcontext()
+    settings = get_current_settings()
+    # a server on this machine that does not answer for so long never will, for want of memory perhaps; Prefect waits 6 minutes
+    patience = {}
+    if "request_timeout" not in settings.api.model_fields_set:
+        patience[PREFECT_API_REQUEST_TIMEOUT] = 30.0
+    if "max_retries" not in settings.client.model_fields_set:
+        patience[PREFECT_CLIENT_MAX_RETRIES] = 3
     # it serves no pages, so no link to one is shown
-    return temporary_settings({PREFECT_API_URL: start_embedded_server(grace_seconds), PREFECT_UI_URL: ""})
+    return temporary_settings({**patience, PREFECT_API_URL: start_embedded_server(grace_seconds), PREFECT_UI_URL: ""})
 
 
 def without_heartbeats():
