@@ -8,6 +8,7 @@ import copy
 import hashlib
 import json
 import os
+import subprocess
 from pathlib import Path
 
 _LOCK = "dvc.lock"
@@ -94,17 +95,28 @@ def _remember_one(repo, commit):
     """Enter one version; the paths of all files that this takes."""
     from dvc.utils.serialize import parse_yaml
 
-    files = repo.scm.get_fs(commit)
-    try:
-        lock = parse_yaml(files.open(_LOCK, mode="rb").read().decode(), _LOCK)
-    except FileNotFoundError:
+    content = _from_git(repo, commit, _LOCK)
+    if content is None:
         return []
+    lock = parse_yaml(content.decode(), _LOCK)
     needed = []
     for entry in (lock or {}).get("stages", {}).values():
         if entry.get("cmd") and entry.get("deps") and entry.get("outs"):
             needed.append(_enter(repo, entry))
-            needed += [path for out in entry["outs"] if (path := _keep_output(repo, files, out))]
+            needed += [path for out in entry["outs"] if (path := _keep_output(repo, commit, out))]
     return needed
+
+
+def _from_git(repo, commit, path):
+    """The content of a file at a commit, bytes, or None where git has none.
+
+    DVC's own way, by the BlobIO of pygit2 1.21, waits for ever now and then: it clears the word by which its second thread says
+    that it has ended.
+    """
+    command, asked = ["git", "cat-file", "--batch"], f"{commit}:./{path}\n"
+    done = subprocess.run(command, input=asked.encode(), cwd=repo.root_dir, capture_output=True, check=True)
+    header, _, content = done.stdout.partition(b"\n")  # "<id> blob <size>"
+    return None if header.endswith(b" missing") else content[: int(header.split()[-1])]
 
 
 def _enter(repo, entry):
@@ -119,14 +131,16 @@ def _enter(repo, entry):
     return str(path)
 
 
-def _keep_output(repo, files, out):
+def _keep_output(repo, commit, out):
     """Put an output that git keeps into DVC's cache; its path there, or None where git does not keep it."""
     oid = out.get("md5", "")
-    if out.get("hash") != "md5" or oid.endswith(".dir") or not files.exists(out["path"]):
+    if out.get("hash") != "md5" or oid.endswith(".dir"):
+        return None
+    content = _from_git(repo, commit, out["path"])
+    if content is None:
         return None
     path = Path(repo.cache.local.oid_to_path(oid))
     if not path.exists():
-        content = files.open(out["path"], mode="rb").read()
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != oid:  # somebody's edit after the run
             return None
         _write(path, content)
