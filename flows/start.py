@@ -80,7 +80,6 @@ def a_server(grace_seconds):
         PREFECT_API_URL,
         PREFECT_CLIENT_MAX_RETRIES,
         PREFECT_UI_URL,
-        get_current_settings,
         temporary_settings,
     )
 
@@ -88,13 +87,8 @@ def a_server(grace_seconds):
 
     if PREFECT_API_URL.value():
         return contextlib.nullcontext()
-    settings = get_current_settings()
     # a server on this machine that does not answer for so long never will, for want of memory perhaps; Prefect waits 6 minutes
-    patience = {}
-    if "request_timeout" not in settings.api.model_fields_set:
-        patience[PREFECT_API_REQUEST_TIMEOUT] = 30.0
-    if "max_retries" not in settings.client.model_fields_set:
-        patience[PREFECT_CLIENT_MAX_RETRIES] = 3
+    patience = _unless_set({PREFECT_API_REQUEST_TIMEOUT: 30.0, PREFECT_CLIENT_MAX_RETRIES: 3})
     # it serves no pages, so no link to one is shown
     return temporary_settings({**patience, PREFECT_API_URL: start_embedded_server(grace_seconds), PREFECT_UI_URL: ""})
 
@@ -105,7 +99,14 @@ def without_heartbeats():
     Their thread wakes once a second and Prefect waits for it, so each run would take up to a second longer. A run from the
     command line has somebody watching; the next run tells the server if it was killed. Scheduled runs keep theirs.
     """
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, get_current_settings, temporary_settings
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-    asked_for = "heartbeat_frequency" in get_current_settings().flows.model_fields_set
-    return temporary_settings({} if asked_for else {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
+    return temporary_settings(_unless_set({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}))
+
+
+def _unless_set(values):
+    """Of `values`, a dict from Prefect's settings, those that neither the shell nor a profile has set."""
+    from prefect.settings import get_current_settings
+
+    there = get_current_settings().to_environment_variables(exclude_unset=True)
+    return {setting: value for setting, value in values.items() if setting.name not in there}

@@ -95,28 +95,26 @@ def _remember_one(repo, commit):
     """Enter one version; the paths of all files that this takes."""
     from dvc.utils.serialize import parse_yaml
 
-    content = _from_git(repo, commit, _LOCK)
-    if content is None:
+    files = repo.scm.get_fs(commit)
+    if not files.exists(_LOCK):
         return []
-    lock = parse_yaml(content.decode(), _LOCK)
+    lock = parse_yaml(_from_git(repo, commit, _LOCK).decode(), _LOCK)
     needed = []
     for entry in (lock or {}).get("stages", {}).values():
         if entry.get("cmd") and entry.get("deps") and entry.get("outs"):
             needed.append(_enter(repo, entry))
-            needed += [path for out in entry["outs"] if (path := _keep_output(repo, commit, out))]
+            needed += [path for out in entry["outs"] if (path := _keep_output(repo, files, commit, out))]
     return needed
 
 
 def _from_git(repo, commit, path):
-    """The content of a file at a commit, bytes, or None where git has none.
+    """The content of a file that git has at a commit, bytes.
 
     DVC's own way, by the BlobIO of pygit2 1.21, waits for ever now and then: it clears the word by which its second thread says
     that it has ended.
     """
-    command, asked = ["git", "cat-file", "--batch"], f"{commit}:./{path}\n"
-    done = subprocess.run(command, input=asked.encode(), cwd=repo.root_dir, capture_output=True, check=True)
-    header, _, content = done.stdout.partition(b"\n")  # "<id> blob <size>"
-    return None if header.endswith(b" missing") else content[: int(header.split()[-1])]
+    command = ["git", "cat-file", "blob", f"{commit}:{path}"]
+    return subprocess.run(command, cwd=repo.root_dir, capture_output=True, check=True).stdout
 
 
 def _enter(repo, entry):
@@ -131,16 +129,14 @@ def _enter(repo, entry):
     return str(path)
 
 
-def _keep_output(repo, commit, out):
+def _keep_output(repo, files, commit, out):
     """Put an output that git keeps into DVC's cache; its path there, or None where git does not keep it."""
     oid = out.get("md5", "")
-    if out.get("hash") != "md5" or oid.endswith(".dir"):
-        return None
-    content = _from_git(repo, commit, out["path"])
-    if content is None:
+    if out.get("hash") != "md5" or oid.endswith(".dir") or not files.exists(out["path"]):
         return None
     path = Path(repo.cache.local.oid_to_path(oid))
     if not path.exists():
+        content = _from_git(repo, commit, out["path"])
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != oid:  # somebody's edit after the run
             return None
         _write(path, content)

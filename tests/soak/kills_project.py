@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 from ruamel.yaml import YAML
 
+from flows.dvc.damage import says_damaged_lock
 from tests.helpers.pipeline_project import Project
 from tests.helpers.prefect_home import prefect_home
 from tests.soak.case import JOBS_VARIABLE, Fault
@@ -28,7 +29,6 @@ GRACE_SECONDS = 5
 ORPHAN_SECONDS = 10  # in which every process that belongs to an ended command must be gone
 STAGES = ["fetch", "normalize", "judge", "train", "evaluate", "gallery", "report"]
 LONGEST_SECONDS = 400  # of a command that nothing disturbs
-_CUT_OFF = ("dvc.lock' is invalid", "dvc.lock' validation failed", "Unable to read RWLock-file")  # DVC's own words
 _MARK = "SOAK_CASE"  # in the environment of all that a case starts
 _PR_SET_PDEATHSIG = 1
 _CACHED_NAME = re.compile(r"[0-9a-f]{30}(\.dir)?")
@@ -210,7 +210,8 @@ class Place:
         what `make repro` would. A flow has to get along by itself.
         """
         code = self.run(*command, log="next")
-        if code != 0 and by_dvc_alone and any(words in self.log("next") for words in _CUT_OFF):
+        said = self.log("next")
+        if code != 0 and by_dvc_alone and (says_damaged_lock(said) or "Unable to read RWLock-file" in said):
             self.run("python", "-m", "commands", "restore", log="restore")
             code = self.run(*command, log="next")
         return code
