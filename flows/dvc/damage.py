@@ -29,13 +29,15 @@ def cache_folder(session, root):
 def damaged_outputs(root, cache, stages=None):
     """Output of a stage -> the files in the cache that are not what their names say, for outputs that have such.
 
-    root: of the repository, whose dvc.lock tells the outputs. stages: names; by default all. Every file is read.
-    Raises UserError where dvc.lock is none.
+    An output that DVC has restored by a damaged listing counts as well, with what DVC then recorded of it. root: of the
+    repository, whose dvc.lock tells the outputs. stages: names; by default all. Every file is read. Raises UserError where
+    dvc.lock is none.
     """
     found = {}
+    misled = _misled(Path(cache))
     for name, path, out in _locked_outputs(Path(root, "dvc.lock")):
         wanted = (stages is None or name in stages) and out.get("hash", "md5") == "md5" and "md5" in out
-        if wanted and (bad := _damaged(Path(cache), out["md5"])):
+        if wanted and (bad := _damaged(Path(cache), out["md5"]) or misled.get(out["md5"])):
             found[path] = bad
     return found
 
@@ -81,6 +83,32 @@ def _damaged(cache, name):
     if not name.endswith(".dir"):
         return []
     return sorted({bad for item in json.loads(file.read_bytes()) for bad in _damaged(cache, item["md5"])})
+
+
+def _misled(cache):
+    """The listings that DVC has made of damaged ones -> the files that keep them alive.
+
+    DVC believes a name that a flipped bit has changed. It restores the output by it, and records what came of that as a second
+    result of the same run, under a listing that is in itself right.
+    """
+    listings = {file.parent.name + file.name: file for file in cache.glob("files/md5/??/*.dir")}
+    lost = {name: file for name, file in listings.items() if _md5(file) != name.removesuffix(".dir")}
+    misled = {}
+    for run in cache.glob("runs/??/*") if lost else ():
+        results = [(entry, out.get("path"), out.get("md5", "")) for entry in run.iterdir() for out in _recorded_outputs(entry)]
+        damaged = {path: lost[name] for _, path, name in results if name in lost}
+        for entry, path, name in results:
+            if path in damaged and name in listings and name not in lost:
+                misled[name] = [damaged[path], listings[name], entry]
+    return misled
+
+
+def _recorded_outputs(entry):
+    """What an entry of DVC's run cache says of each output; of one that cannot be read, nothing."""
+    try:
+        return YAML(typ="safe").load(entry)["outs"]
+    except (YAMLError, KeyError, TypeError, ValueError, OSError):
+        return []
 
 
 def _md5(file):

@@ -78,6 +78,20 @@ def test_a_damaged_file_of_the_cache_is_found_and_made_again(tmp_path):
     assert "train Ran" in project.pipeline().stdout  # and is not restored with another name
     assert parse_yaml((project.root / "dvc.lock").read_text()) == parse_yaml(lock) and listing.read_bytes() == content
 
+    listing.chmod(0o644)
+    listing.write_bytes(content.replace(b"weights.txt", b"weighus.txt"))
+    listing.chmod(0o444)
+    shutil.rmtree(project.root / "data/model")
+    # DVC believes the listing, and evaluate misses a file
+    assert project.run("dvc", "repro", "--quiet", check=False).returncode != 0
+    found = project.gan("verify", check=False)
+    assert found.returncode == 1
+    assert found.stderr.startswith(f"data/model: damaged in DVC's cache: {listing}, ")
+    assert project.gan("verify", "--remove").returncode == 0
+    project.run("dvc", "repro", "--quiet")
+    assert parse_yaml((project.root / "dvc.lock").read_text()) == parse_yaml(lock) and listing.read_bytes() == content
+    assert project.gan("verify").stderr == ""
+
     flip_a_bit(victim)
     assert project.gan("verify", "--remove").returncode == 0
     assert not victim.exists() and not weights.exists()
