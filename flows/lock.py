@@ -21,6 +21,8 @@ from gan.files import write_json
 _POLL_SECONDS = 1
 _TELL_EVERY_SECONDS = 30
 _BUSY_RETRY_SECONDS = 2
+_OWN_REFERENCES = ("refs/pipeline", "refs/tags/run")
+_GIT_SECONDS = 5  # a reference's lock that is older belongs to a git that was killed: git holds it for milliseconds
 
 
 class Skipped(UserError):
@@ -70,6 +72,7 @@ class RunLock:
         try:
             self._wait(policy, log, deadline)
             forget_ended_processes(self._repository)
+            forget_killed_git(self._repository)
             killed = RunNote.read(self._note_file)
             note = RunNote(name, flow_run, os.getpid())
             self._note_file.write_text(json.dumps(asdict(note)), encoding="utf-8")
@@ -158,6 +161,16 @@ def forget_ended_processes(repository):
         left = {"write": write, "read": {path: infos for path, infos in read.items() if infos}}
         if left != locks:
             write_json(file, left)
+
+
+def forget_killed_git(repository):
+    """Remove what a killed git has left locked of the references that only runs write: git itself would refuse them for ever."""
+    common = repository.root / repository.git("rev-parse", "--git-common-dir")
+    for folder in _OWN_REFERENCES:
+        for file in (common / folder).rglob("*.lock"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - file.stat().st_mtime > _GIT_SECONDS:
+                    file.unlink()
 
 
 def _process_of(info):

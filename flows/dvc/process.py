@@ -22,6 +22,7 @@ _END = b"\0end of output\0"
 # ten minutes, not after thirty
 _SSH = {"jobs": 4, "max_sessions": 4, "timeout": 600}
 _LAST_OUTPUT_SECONDS = 1  # a process that a stage left behind may hold the output open
+_interrupted = threading.Event()
 
 
 def main():
@@ -32,7 +33,7 @@ def main():
     grace_seconds = float(sys.argv[2])
     early = sys.argv[3:] == ["early"]
     # a shell's background job ignores SIGINT, and so would the trainer
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, _interrupt)
     sys.unraisablehook = _quiet_if_interrupted
     pending, finished = queue.SimpleQueue(), queue.SimpleQueue()
     busy, over = threading.Event(), threading.Event()
@@ -76,7 +77,7 @@ def _serve(pending, busy, finished, early):
             answer = _answer(request, dvc_main, dvc.repo.Repo)
         except Exception as error:  # it crosses a process boundary, so it is handed over as text
             answer = {"error": f"{type(error).__name__}: {error}"}
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, _interrupt)
         sys.stdout.flush()
         sys.stderr.flush()
         busy.clear()
@@ -84,9 +85,17 @@ def _serve(pending, busy, finished, early):
         os.write(1, _END)
 
 
+def _interrupt(signal_number, frame):
+    _interrupted.set()
+    signal.default_int_handler(signal_number, frame)
+
+
 def _quiet_if_interrupted(unraisable):
-    """Python's hook for exceptions in a destructor, but for a SIGINT that came in one: nobody needs to know."""
-    if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+    """Python's hook for exceptions in a destructor, but for a SIGINT that came in one or cut off the making of the object.
+
+    Nobody needs to know.
+    """
+    if not _interrupted.is_set() and not issubclass(unraisable.exc_type, KeyboardInterrupt):
         sys.__unraisablehook__(unraisable)
 
 

@@ -2,19 +2,22 @@
 
 import fcntl
 import json
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from types import SimpleNamespace
 
 import pytest
 
+from flows.dvc import process
 from flows.dvc.session import DvcSession
 from flows.git import Repository
-from flows.lock import forget_ended_processes
+from flows.lock import RunLock, forget_ended_processes
 from flows.worktree import worktree
 from gan.errors import UserError
 from gan.params import parse_yaml
@@ -106,6 +109,47 @@ def test_a_signal_to_the_dvc_process_alone_ends_the_request_that_waits_for_it(tm
         session._process.send_signal(signal.SIGINT)
         with pytest.raises(UserError, match="the DVC process ended unexpectedly"):
             session.describe()
+
+
+def test_a_lock_that_a_killed_git_has_left_on_a_reference_of_ours_is_removed(tmp_path):
+    def git(*arguments):
+        return subprocess.run(["git", *arguments], cwd=tmp_path, check=False, capture_output=True).returncode
+
+    git("init", "--quiet")
+    git("-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "--quiet", "--allow-empty", "-m", "Start")
+    ours, tag, held, others = (
+        tmp_path / ".git" / name
+        for name in (
+            "refs/pipeline/unpushed/run/1.lock",
+            "refs/tags/run/1.lock",
+            "refs/pipeline/unpushed/run/2.lock",
+            "refs/heads/a.lock",
+        )
+    )
+    for file in (ours, tag, held, others):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    for file in (ours, tag, others):
+        os.utime(file, (time.time() - 10, time.time() - 10))
+    assert git("update-ref", "refs/pipeline/unpushed/run/1", "HEAD") != 0
+    with RunLock(Repository(tmp_path)).exclusive_run("a", policy="skip", log=print):
+        assert [file.exists() for file in (ours, tag, held, others)] == [False, False, True, True]
+    assert git("update-ref", "refs/pipeline/unpushed/run/1", "HEAD") == 0
+
+
+def test_what_a_signal_cut_off_says_nothing_when_it_is_taken_down(monkeypatch, capfd):
+    class Bar:  # of DVC's, whose making a signal has cut off
+        def __del__(self):
+            return self.postfix
+
+    monkeypatch.setattr(process, "_interrupted", threading.Event())
+    monkeypatch.setattr(sys, "unraisablehook", process._quiet_if_interrupted)
+    Bar()
+    assert "no attribute 'postfix'" in capfd.readouterr().err
+    with pytest.raises(KeyboardInterrupt):
+        process._interrupt(signal.SIGINT, None)
+    Bar()
+    assert capfd.readouterr().err == ""
 
 
 def test_what_git_left_of_a_worktree_when_it_was_killed_is_no_hindrance(tmp_path):
