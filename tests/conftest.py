@@ -2,8 +2,10 @@
 
 import compileall
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -17,20 +19,27 @@ from gan.errors import UserError  # noqa: E402
 
 _QUICK_SECONDS, _SLOW_SECONDS = 0.1, 5  # of a test that does not say how long it takes
 _ROOT = Path(__file__).resolve().parents[1]
+_PROGRAMS = pytest.StashKey[str]()
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job; programs under test inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config):
-    """Have bytecode of this project: programs under test start by the hundred, and each would compile all that it imports.
+    """Have bytecode of this project, and a folder for programs of XLA's, since programs under test start by the hundred.
 
-    Copies of the project in temporary folders take it along.
+    Each would compile all that it imports and computes. Copies of the project in temporary folders take the bytecode along.
     """
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # also for what the first process to import a module leaves to the others
     if not hasattr(config, "workerinput"):  # the process that starts the others
+        os.environ["GAN_PROGRAMS"] = config.stash[_PROGRAMS] = tempfile.mkdtemp(prefix="gan-programs-")
         for package in ("commands", "flows", "gan", "stages"):
             compileall.compile_dir(_ROOT / package, quiet=2)
+
+
+def pytest_unconfigure(config):
+    if _PROGRAMS in config.stash:
+        shutil.rmtree(config.stash[_PROGRAMS], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -47,9 +47,28 @@ def run(code, **environment):
     return done.stdout.strip()
 
 
-@pytest.mark.slow(seconds=25)
-def test_no_variable_of_the_shell_changes_a_trained_byte():
-    assert run(TRAIN, **FOREIGN) == run(TRAIN)
+@pytest.mark.slow(seconds=35)
+def test_neither_a_variable_of_the_shell_nor_a_kept_program_changes_a_trained_byte(tmp_path):
+    compiled_anew = {"GAN_PROGRAMS": ""}
+    trained = run(TRAIN, **compiled_anew)
+    assert run(TRAIN, **FOREIGN, **compiled_anew) == trained
+    assert run(TRAIN, GAN_PROGRAMS=str(tmp_path)) == trained
+    kept = {file: file.stat().st_mtime_ns for file in tmp_path.glob("*/*")}
+    assert len(kept) > 1
+    assert run(TRAIN, GAN_PROGRAMS=str(tmp_path)) == trained
+    assert kept == {file: file.stat().st_mtime_ns for file in tmp_path.glob("*/*")}
+
+
+def test_programs_are_kept_apart_by_what_tensorflow_does_not_look_at(tmp_path, monkeypatch):
+    monkeypatch.setenv("TF_XLA_FLAGS", "")
+    folders = []
+    for flags, threads, kind in (("a", 1, "A"), ("a", 1, "A"), ("b", 1, "A"), ("a", 2, "A"), ("a", 1, "B")):
+        monkeypatch.setenv("XLA_FLAGS", flags)
+        monkeypatch.setattr(runtime, "processor_kind", lambda kind=kind: kind)
+        runtime._keep_programs(tmp_path, threads)
+        folders.append(os.environ["TF_XLA_FLAGS"])
+    assert folders[0] == folders[1]
+    assert len(set(folders)) == 4 == len(list(tmp_path.iterdir()))
 
 
 def test_instructions_that_the_processor_lacks_are_refused_with_the_way_out(monkeypatch):
