@@ -167,12 +167,12 @@ def parse_arguments():
 
 def read_train(name):
     """The section `train` of the set `name` on this machine; raises UserError for one that the peers cannot train."""
-    from flows.sets import for_this_machine
+    from flows.sets import for_machine, this_machine
     from gan.params import parse_section, parse_yaml, read_text
     from gan.training.params import TrainParams
 
     path = ROOT / "sets" / f"{name}.yaml"
-    content = parse_yaml(for_this_machine(read_text(path)), path)["train"]
+    content = parse_yaml(for_machine(read_text(path), this_machine()), path)["train"]
     params = parse_section(content, "train", TrainParams, path)
     step = params.loss, params.update_order, params.r2_gamma, params.conditional, params.clusters
     peers_step = {"dense": ("non_saturating", "split", 0, False, 0), "conv": ("non_saturating", "alternating", 0, True, 0)}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from flows.sets import for_this_machine
+from flows.sets import for_machine, this_machine
 from gan.errors import ParamsError, UserError
 from gan.files import write_bytes
 from gan.params import PARAMS, parse_section, parse_yaml, read_file, read_section, read_text
@@ -56,7 +56,7 @@ def section_text(path):
 
 
 def _text_of(path):
-    return for_this_machine(read_text(path))
+    return for_machine(read_text(path), this_machine())
 
 
 def description(path):

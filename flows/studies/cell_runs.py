@@ -28,7 +28,14 @@ _AT_ONCE = 100  # runs a request; the server names 200 at most, and leaves the o
 
 def ask(study, cell, deployment):
     """The id of the run of a Cell: one that was asked for before and has not ended, or a new one."""
-    parameters = {"name": study.name, "definition": study.text, "base": study.base, "variant": cell.variant, "seed": cell.seed}
+    parameters = {
+        "name": study.name,
+        "definition": study.text,
+        "base": study.base,
+        "variant": cell.variant,
+        "seed": cell.seed,
+        "machine": study.machine,
+    }
     for attempt in itertools.count():
         run = _patiently(
             lambda attempt=attempt: run_deployment(

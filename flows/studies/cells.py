@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from flows import overrides
 from flows.git import Repository
 from flows.request import Parameters
-from flows.sets import for_this_machine
+from flows.sets import for_machine, this_machine
 from flows.studies.params import BASELINE, NamedVariant, StudyParams, parse_study, read_text_of
 from gan.errors import ParamsError, UserError
 from gan.params import PARAMS, decode, parse_yaml
@@ -45,6 +45,7 @@ class Study:
     text: str  # of its file
     params: StudyParams  # what the text says
     base: str  # the commit
+    machine: dict[str, str]  # that the runs are for (`flows.sets.this_machine`); one that has not got it refuses them
 
     @cached_property
     def settings(self):
@@ -94,7 +95,7 @@ class Study:
     def _text_of(self, variant: NamedVariant, seed):
         text = self._params_text
         if variant.set is not None:
-            text = _with_sections(text, for_this_machine(self._read(f"{_SETS}/{variant.set}.yaml")))
+            text = _with_sections(text, for_machine(self._read(f"{_SETS}/{variant.set}.yaml"), self.machine))
         try:
             return overrides.apply(text, (*variant.overrides, f"{self.params.seeds.parameter}={seed}"))
         except ParamsError as error:
@@ -149,9 +150,12 @@ def find_study(repository, name, base="HEAD"):
     return study_of_text(repository, name, read_text_of(repository.root, name), base)
 
 
-def study_of_text(repository, name, text, base):
-    """The Study `name` whose file has this text, at the commit `base`; raises UserError as `find_study` does."""
-    study = Study(repository, name, text, parse_study(text, name), repository.commit_id(base))
+def study_of_text(repository, name, text, base, machine=None):
+    """The Study `name` whose file has this text, at the commit `base`; raises UserError as `find_study` does.
+
+    machine: that its runs are for, by default this one.
+    """
+    study = Study(repository, name, text, parse_study(text, name), repository.commit_id(base), machine or this_machine())
     for variant in study.variants:
         study.cells(variant, 1)
     return study

@@ -33,7 +33,7 @@ _LOOK_SECONDS = 30  # between two looks for records of runs that do not end
 
 
 @flow(name="study-cell", persist_result=False)
-def study_cell(name: str, definition: str, base: str, variant: str, seed: int):
+def study_cell(name: str, definition: str, base: str, variant: str, seed: int, machine: dict[str, str] | None = None):
     """One run of a study, in a worktree of the worker's clone; its record goes to the remotes.
 
     Args:
@@ -42,6 +42,7 @@ def study_cell(name: str, definition: str, base: str, variant: str, seed: int):
         base: the commit that is studied.
         variant: one of the study.
         seed: of the run.
+        machine: that whoever asks wants the results of (`flows.sets.this_machine`), by default the worker's own.
     """
     log, variables = get_run_logger(), None
     if started_by_prefect():
@@ -50,7 +51,7 @@ def study_cell(name: str, definition: str, base: str, variant: str, seed: int):
     try:
         repository = Repository.around(Path.cwd())
         _require_commit(repository, base)
-        study = study_of_text(repository, name, definition, base)
+        study = study_of_text(repository, name, definition, base, machine)
         remote = study.settings.git_remote
         fetch_records(repository, remote)
         cell = next(cell for cell in study.cells(variant, study.params.seeds.most) if cell.seed == seed)

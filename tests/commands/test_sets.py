@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from flows.sets import for_machine, this_machine
+from gan import runtime
 from gan.errors import UserError
-from gan.params import parse_section, read_file
+from gan.params import parse_section, parse_yaml, read_file
 from gan.runtime import processor_kind
 from gan.training.params import TrainParams
 from tests.helpers.tensorflow import THREADS
@@ -69,12 +71,36 @@ def test_switching_replaces_the_section_alone_and_says_what_changed(folder):
     text = (folder / "params.yaml").read_text()
     assert text.startswith(BEFORE) and text.endswith(AFTER)
     train = read_file("params.yaml")["train"]
-    assert train.pop("processor") == processor_kind()  # the set says "this"
     wanted = read_file("sets/conditional-60s.yaml")["train"]
-    assert wanted.pop("processor") == "this"
+    assert train["processor"] == processor_kind()
+    for name in ("processor", "instructions", "compute_precision"):  # what suits this machine
+        assert wanted.pop(name) == "this" != train.pop(name)
     assert train == wanted
     command(folder, "use", "lecture")
     assert (folder / "params.yaml").read_text() == original
+
+
+AVX2 = {"avx2", "fma"}
+AVX512 = AVX2 | {"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"}
+
+
+@pytest.mark.parametrize(
+    ("x86", "flags", "instructions", "precision"),
+    [
+        (True, AVX2, "avx2", "float32"),
+        (True, AVX512, "avx512", "float32"),
+        (True, AVX512 | {"avx512_bf16"}, "avx512_bf16", "bfloat16"),
+        (True, {"sse4_2"}, "native", "float32"),
+        (False, set(), "native", "float32"),
+    ],
+)
+@pytest.mark.parametrize("name", ["conditional-60s", "unconditional-60s", "conditional-350s"])
+def test_a_set_asks_for_what_the_processor_has(monkeypatch, name, x86, flags, instructions, precision):
+    monkeypatch.setattr(runtime, "_is_x86", lambda: x86)
+    monkeypatch.setattr(runtime, "_processor_flags", lambda: flags)
+    train = parse_yaml(for_machine((ROOT / "sets" / f"{name}.yaml").read_text(), this_machine()), name)["train"]
+    assert (train["instructions"], train["compute_precision"]) == (instructions, precision)
+    parse_section(train, "train", TrainParams)  # such a combination is none that is refused
 
 
 def test_a_section_at_the_end_of_the_file_is_replaced_as_well(folder):

@@ -6,7 +6,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from flows.git import Repository
-from flows.studies.cells import find_study
+from flows.studies.cells import find_study, study_of_text
 from flows.studies.params import parse_study, read_text_of
 from gan.errors import ParamsError, UserError
 from gan.params import parse_section
@@ -103,3 +103,16 @@ def test_every_run_of_every_study_is_one_for_this_machine(path):
         train = study.values(name)["train"]
         parse_section(train, "train", TrainParams)
         assert train["processor"] in (ANY, processor_kind())
+
+
+def test_a_cell_is_the_same_wherever_it_is_made_for_the_same_machine():
+    repository, text = Repository.around(ROOT), (ROOT / "studies/sets.yaml").read_text()
+    here = study_of_text(repository, "sets", text, "HEAD")
+    machine = {"processor": "MOS 6502", "instructions": "avx2", "compute_precision": "float32"}
+    there = study_of_text(repository, "sets", text, "HEAD", machine)
+    train = there.values("conditional-60s")["train"]
+    assert {name: train[name] for name in machine} == machine
+    assert here.cells("conditional-60s", 1)[0].key != there.cells("conditional-60s", 1)[0].key
+    again = study_of_text(repository, "sets", text, "HEAD", here.machine)
+    assert again.cells("conditional-60s", 1) == here.cells("conditional-60s", 1)
+    assert here.cells("baseline", 1) == there.cells("baseline", 1)  # the lecture's set has the same bytes everywhere
