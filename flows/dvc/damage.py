@@ -95,7 +95,7 @@ def _misled(cache):
     lost = {name: file for name, file in listings.items() if _md5(file) != name.removesuffix(".dir")}
     misled = {}
     for run in cache.glob("runs/??/*") if lost else ():
-        results = [(entry, out.get("path"), out.get("md5", "")) for entry in run.iterdir() for out in _recorded_outputs(entry)]
+        results = [(entry, out.get("path"), out.get("md5")) for entry in run.iterdir() for out in _recorded_outputs(entry)]
         damaged = {path: lost[name] for _, path, name in results if name in lost}
         for entry, path, name in results:
             if path in damaged and name in listings and name not in lost:
@@ -106,7 +106,7 @@ def _misled(cache):
 def _recorded_outputs(entry):
     """What an entry of DVC's run cache says of each output; of one that cannot be read, nothing."""
     try:
-        return YAML(typ="safe").load(entry)["outs"]
+        return [out for out in YAML(typ="safe").load(entry)["outs"] if isinstance(out, dict)]
     except (YAMLError, KeyError, TypeError, ValueError, OSError):
         return []
 

@@ -155,7 +155,7 @@ def study_of_text(repository, name, text, base, machine=None):
 
     machine: that its runs are for, by default this one.
     """
-    study = Study(repository, name, text, parse_study(text, name), repository.commit_id(base), machine or this_machine())
+    study = Study(repository, name, text, parse_study(text, name), repository.commit_id(base), this_machine() | (machine or {}))
     for variant in study.variants:
         study.cells(variant, 1)
     return study
