@@ -88,19 +88,26 @@ def _damaged(cache, name):
 def _misled(cache):
     """The listings that DVC has made of damaged ones -> the files that keep them alive.
 
-    DVC believes a name that a flipped bit has changed. It restores the output by it, and records what came of that as a second
-    result of the same run, under a listing that is in itself right.
+    DVC believes a name that a flipped bit has changed. It restores the output by it, and records what came of that as the stage's
+    result, under a listing that is in itself right.
     """
     listings = {file.parent.name + file.name: file for file in cache.glob("files/md5/??/*.dir")}
-    lost = {name: file for name, file in listings.items() if _md5(file) != name.removesuffix(".dir")}
-    misled = {}
-    for run in cache.glob("runs/??/*") if lost else ():
-        results = [(entry, out.get("path"), out.get("md5")) for entry in run.iterdir() for out in _recorded_outputs(entry)]
-        damaged = {path: lost[name] for _, path, name in results if name in lost}
-        for entry, path, name in results:
-            if path in damaged and name in listings and name not in lost:
-                misled[name] = [damaged[path], listings[name], entry]
+    lost = [file for name, file in listings.items() if _md5(file) != name.removesuffix(".dir")]
+    misled = {name: [file, listings[name]] for file in lost if (name := _as_believed(file)) in listings}
+    for entry in cache.glob("runs/??/*/*") if misled else ():
+        for out in _recorded_outputs(entry):
+            if out.get("md5") in misled:
+                misled[out["md5"]].append(entry)
     return misled
+
+
+def _as_believed(listing):
+    """The name of the listing that DVC makes of what stands in this file; None where it can make none."""
+    try:
+        items = sorted(json.loads(listing.read_bytes()), key=lambda item: item["relpath"])
+    except (ValueError, TypeError, KeyError):
+        return None
+    return hashlib.md5(json.dumps(items, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
 def _recorded_outputs(entry):
