@@ -4,6 +4,7 @@ import base64
 import contextlib
 import errno
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -109,17 +110,27 @@ def test_a_full_disk_is_a_failed_run_in_one_line(monkeypatch):
     [
         (Abort("Error validating state: MemoryError()"), None, "refused the run .Error validating state: MemoryError"),
         (RuntimeError("Failed to reach API at x"), httpx.ReadTimeout("timed out"), "out of reach .Failed to reach API at x"),
+        (httpx.HTTPStatusError("Server error '500'", request=None, response=None), None, "out of reach .Server error '500'"),
     ],
 )
 def test_a_server_without_memory_is_one_line(monkeypatch, error, cause, message):
+    logger, told = logging.getLogger("prefect.flow_runs"), []
+    monkeypatch.setattr(logger, "handlers", [SimpleNamespace(level=0, handle=told.append)])
+    monkeypatch.setattr(logger, "propagate", False)
+
     def refused(**_):
-        raise error from cause
+        try:
+            raise error from cause
+        except httpx.HTTPError as first:  # as Prefect's engine does
+            logger.exception("Encountered exception during execution: %r", first)
+            raise
 
     monkeypatch.setattr(pipeline, "pipeline", refused)
     monkeypatch.setattr(start, "a_server", lambda _: contextlib.nullcontext())
     parameters = SimpleNamespace(settings=SimpleNamespace(grace_seconds=1))
     with pytest.raises(start.ServerLost, match=message):
         start._run_flow(RunRequest(), parameters, None, None)
+    assert all(record.exc_info is None for record in told) and len(told) == isinstance(error, httpx.HTTPError)
 
 
 def test_a_lock_that_was_cut_off_is_one_line_that_says_how_to_get_it_back(project):
