@@ -6,6 +6,7 @@ stages, even when they are killed.
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import time
@@ -21,7 +22,8 @@ from gan.files import write_json
 _POLL_SECONDS = 1
 _TELL_EVERY_SECONDS = 30
 _BUSY_RETRY_SECONDS = 2
-_OWN_REFERENCES = ("refs/pipeline", "refs/tags/run")
+# the locks of the references that runs and studies write
+_REFERENCE_LOCKS = ("pipeline/**/*.lock", "gan/**/*.lock", "exps/**/*.lock", "tags/run/*.lock", "tags/*@v*.lock")
 _GIT_SECONDS = 5  # a reference's lock that is older belongs to a git that was killed: git holds it for milliseconds
 
 
@@ -164,13 +166,12 @@ def forget_ended_processes(repository):
 
 
 def forget_killed_git(repository):
-    """Remove what a killed git has left locked of the references that only runs write: git itself would refuse them for ever."""
-    common = repository.root / repository.git("rev-parse", "--git-common-dir")
-    for folder in _OWN_REFERENCES:
-        for file in (common / folder).rglob("*.lock"):
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - file.stat().st_mtime > _GIT_SECONDS:
-                    file.unlink()
+    """Remove what a killed git has left locked of the references that runs write: git itself would refuse them for ever."""
+    references = repository.root / repository.git("rev-parse", "--git-common-dir") / "refs"
+    for file in itertools.chain.from_iterable(references.glob(pattern) for pattern in _REFERENCE_LOCKS):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - file.stat().st_mtime > _GIT_SECONDS:
+                file.unlink()
 
 
 def _process_of(info):

@@ -25,12 +25,16 @@ from tests.helpers.prefect_home import prefect_home
 from tests.helpers.toy_project import make_project
 
 
-def flip_a_bit(path):
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
+def rewrite(path, content):
     path.chmod(0o644)
     path.write_bytes(content)
     path.chmod(0o444)  # DVC takes what nobody can write for whole
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    rewrite(path, content)
 
 
 def cached(project, text):
@@ -63,9 +67,7 @@ def test_a_damaged_file_of_the_cache_is_found_and_made_again(tmp_path):
 
     listing = next(path for path in (project.root / ".dvc/cache/files").rglob("*.dir") if b"weights.txt" in path.read_bytes())
     content = listing.read_bytes()
-    listing.chmod(0o644)
-    listing.write_bytes(content.replace(b"relpath", b"relqath"))
-    listing.chmod(0o444)
+    rewrite(listing, content.replace(b"relpath", b"relqath"))
     shutil.rmtree(project.root / "data/model")
     done = project.pipeline()  # DVC itself comes no further than this listing
     assert "held a damaged copy of data/model: removed, it comes anew" in done.stdout + done.stderr
@@ -74,16 +76,12 @@ def test_a_damaged_file_of_the_cache_is_found_and_made_again(tmp_path):
     lock = (project.root / "dvc.lock").read_text()
     stages = re.split(r"(?=^  \w+:$)", lock, flags=re.M)
     (project.root / "dvc.lock").write_text("".join(stage for stage in stages if not stage.startswith("  train:")))
-    listing.chmod(0o644)
-    listing.write_bytes(content.replace(b"weights.txt", b"weighus.txt"))
-    listing.chmod(0o444)
+    rewrite(listing, content.replace(b"weights.txt", b"weighus.txt"))
     shutil.rmtree(project.root / "data/model")
     assert "train Ran" in project.pipeline().stdout  # and is not restored with another name
     assert parse_yaml((project.root / "dvc.lock").read_text()) == parse_yaml(lock) and listing.read_bytes() == content
 
-    listing.chmod(0o644)
-    listing.write_bytes(content.replace(b"weights.txt", b"weighus.txt"))
-    listing.chmod(0o444)
+    rewrite(listing, content.replace(b"weights.txt", b"weighus.txt"))
     shutil.rmtree(project.root / "data/model")
     shutil.rmtree(project.root / ".dvc/cache/runs")  # it is not needed to restore what dvc.lock names
     # DVC believes the listing, and evaluate misses a file
@@ -118,23 +116,17 @@ def test_a_lock_that_a_killed_git_has_left_on_a_reference_of_ours_is_removed(tmp
 
     git("init", "--quiet")
     git("-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "--quiet", "--allow-empty", "-m", "Start")
-    ours, tag, held, others = (
-        tmp_path / ".git" / name
-        for name in (
-            "refs/pipeline/unpushed/run/1.lock",
-            "refs/tags/run/1.lock",
-            "refs/pipeline/unpushed/run/2.lock",
-            "refs/heads/a.lock",
-        )
-    )
-    for file in (ours, tag, held, others):
+    names = ("pipeline/unpushed/run/1", "gan/parts/1", "exps/ab/1/a", "tags/run/1", "tags/generator@v1.0.0")
+    ours = [tmp_path / f".git/refs/{name}.lock" for name in names]
+    held, others = tmp_path / ".git/refs/pipeline/unpushed/run/2.lock", tmp_path / ".git/refs/heads/a.lock"
+    for file in (*ours, held, others):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-    for file in (ours, tag, others):
+    for file in (*ours, others):
         os.utime(file, (time.time() - 10, time.time() - 10))
     assert git("update-ref", "refs/pipeline/unpushed/run/1", "HEAD") != 0
     with RunLock(Repository(tmp_path)).exclusive_run("a", policy="skip", log=print):
-        assert [file.exists() for file in (ours, tag, held, others)] == [False, False, True, True]
+        assert not any(file.exists() for file in ours) and held.exists() and others.exists()
     assert git("update-ref", "refs/pipeline/unpushed/run/1", "HEAD") == 0
 
 
