@@ -13,6 +13,7 @@ from flows.finish import finish
 from flows.git import Repository
 from flows.late import take_over_what_is_due
 from flows.lock import RunLock, Skipped
+from flows.logs import servers_errors_in_one_line
 from flows.parent import end_with_parent, started_by_prefect, tell_of_kill
 from flows.pipeline_run import PipelineRun
 from flows.places import in_working_tree, in_worktree
@@ -21,6 +22,8 @@ from flows.request import RunRequest
 from flows.stage_task import STOPPED, StageTask
 from flows.worktree import remove_left_over
 from gan.errors import UserError
+
+servers_errors_in_one_line()  # whoever runs the flow has imported it: a command, a schedule, a worker
 
 
 @flow(name="pipeline", persist_result=False)

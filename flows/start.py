@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import gc
 import importlib
-import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -63,8 +62,6 @@ def _run_flow(request, parameters, lock, session):
 
     flow = prepared_pipeline(PreparedRun(parameters, lock, session)) if session else pipeline
     given = {**dataclasses.asdict(request), "overrides": list(request.overrides)}
-    for logger in ("prefect.flow_runs", "prefect.task_runs"):
-        logging.getLogger(logger).addFilter(_servers_errors_in_one_line)
     try:
         with a_server(parameters.settings.grace_seconds), without_heartbeats():
             return flow(**given, return_state=True)
@@ -74,15 +71,6 @@ def _run_flow(request, parameters, lock, session):
         raise ServerLost(f"the Prefect server is out of reach ({error}); what the stages made is kept, run again") from None
     except Abort as error:  # it is out of memory, perhaps
         raise ServerLost(f"the Prefect server refused the run ({error}); what the stages made is kept, run again") from None
-
-
-def _servers_errors_in_one_line(record):
-    """A filter for logs: what Prefect says of a server that refused or went away, without the page of traceback."""
-    import httpx
-
-    if record.exc_info and isinstance(record.exc_info[1], httpx.HTTPError):
-        record.exc_info = record.exc_text = None
-    return True
 
 
 def a_server(grace_seconds):

@@ -18,6 +18,7 @@ from prefect.states import Cancelled, Completed, Failed
 from flows.deadline import TimeUp
 from flows.dvc.reproduce import StageFailed
 from flows.git import GitError, Repository
+from flows.logs import servers_errors_in_one_line
 from flows.parent import end_to_tell, end_with_parent, started_by_prefect, tell_of_kill
 from flows.remotes import fetch_part, fetch_records, fetch_versions, has_record, push_record
 from flows.stage_task import STOPPED
@@ -26,6 +27,8 @@ from flows.studies.carry_out import carry_out
 from flows.studies.cells import study_of_text
 from flows.studies.local import Outcome, run_one
 from gan.errors import UserError
+
+servers_errors_in_one_line()  # whoever runs the flow has imported it: a command, a schedule, a worker
 
 DEPLOYMENT = "study-cell/cells"
 ATTEMPTS = 5  # of a cell whose run crashed or was cancelled by somebody else
