@@ -70,10 +70,11 @@ def measurements(generators, seeds):
     for seed in range(seeds):
         started = time.monotonic()
         classifier = train_classifier(images, labels, params.classifier.model_copy(update={"seed": seed}))
-        judge = outputs_of(build_judge(classifier, images))
+        judge, judged = build_judge(classifier, images)
+        judge = outputs_of(judge)
         reference, floor = build_reference_and_floor(
             images,
-            judge(images),
+            judged,
             test_images,
             judge(test_images),
             sample_count=params.sample_count,

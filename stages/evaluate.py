@@ -28,6 +28,8 @@ def main():
     from gan.runtime import start_tensorflow
 
     start_tensorflow(params.threads)
+    import numpy as np
+
     from gan.arrays import load_images
     from gan.generators import Sampler
     from gan.judge.classifier import outputs_of
@@ -43,13 +45,18 @@ def main():
     evaluation = Evaluation(judge, reference, training_images, seed=params.seed)
     watch = Stopwatch("evaluate")
 
-    metrics = measure(evaluation, sampler, "final model", watch)
+    final, final_weights = measure(evaluation, sampler, "final model", watch), generator.get_weights()
+    metrics = final
     if sampler.conditional and params.classification_accuracy_score:
-        metrics |= classification_accuracy(evaluation, sampler, classifier_params, watch)
+        metrics = final | classification_accuracy(evaluation, sampler, classifier_params, watch)
     trajectory = []
     for step, path in kept_weights(MODEL / "trajectory"):
         load_weights(generator, path)
-        trajectory.append({"step": step, **measure(evaluation, sampler, f"step {step}", watch)})
+        if all(map(np.array_equal, generator.get_weights(), final_weights)):  # the last step's: the same digits again
+            watch.say(f"step {step}: the final model")
+            trajectory.append({"step": step, **final})
+        else:
+            trajectory.append({"step": step, **measure(evaluation, sampler, f"step {step}", watch)})
     write_json(OUT / "metrics.json", metrics)
     write_csv(OUT / "trajectory.csv", trajectory)
 

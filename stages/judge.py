@@ -35,9 +35,8 @@ def main():
         params.classifier,
         on_epoch=lambda epoch, loss: watch.say(f"epoch {epoch}/{params.classifier.epochs}: loss {loss:.4f}"),
     )
-    judge = build_judge(classifier, train_images)
-    outputs = outputs_of(judge)
-    train, test = outputs(train_images), outputs(test_images)
+    judge, train = build_judge(classifier, train_images)
+    test = outputs_of(judge)(test_images)
     accuracy, accuracy_std = accuracy_percent(test["probabilities"], test_labels)
     watch.say(f"accuracy on the test set {accuracy:.2f} %; measuring the real digits")
     reference, floor = build_reference_and_floor(

@@ -89,18 +89,20 @@ def build_judge(classifier, images):
     The features are the classifier's penultimate activations times the one factor that gives their covariance over `images`
     (the real training images) the trace FEATURE_VARIANCE. So a Fréchet distance reads as a percentage of the real variance,
     and is not at the mercy of the scale that a training run happens to end with.
+
+    Returns the judge and what it says of `images`, which it had to look at anyway: a dict of arrays, as `outputs_of` gives it.
     """
-    judge = _without_normalization(classifier)
-    activations = judge.get_layer("features").output
-    raw = outputs_of(keras.Model(judge.input, {"features": activations}))(images)["features"]
-    variance = raw.var(axis=0, dtype=np.float64).sum()
+    plain = _without_normalization(classifier)
+    activations = plain.get_layer("features").output
+    probabilities = keras.layers.Softmax(name="probabilities")(plain.output)
+    judged = outputs_of(keras.Model(plain.input, {"features": activations, "probabilities": probabilities}))(images)
+    variance = judged["features"].var(axis=0, dtype=np.float64).sum()
     if not (np.isfinite(variance) and variance > 0):
         raise UserError("the judge's features are constant or not finite; lower judge.classifier.learning_rate")
-    outputs = {
-        "features": keras.layers.Rescaling(float(np.sqrt(FEATURE_VARIANCE / variance)), name="scaled_features")(activations),
-        "probabilities": keras.layers.Softmax(name="probabilities")(judge.output),
-    }
-    return keras.Model(judge.input, outputs, name="judge")
+    factor = float(np.sqrt(FEATURE_VARIANCE / variance))
+    scaled = keras.layers.Rescaling(factor, name="scaled_features")(activations)
+    judge = keras.Model(plain.input, {"features": scaled, "probabilities": probabilities}, name="judge")
+    return judge, {**judged, "features": judged["features"] * np.float32(factor)}
 
 
 def outputs_of(model):

@@ -40,12 +40,12 @@ def runs(tensorflow, tmp_path):
 
 def make_judge():
     """Write an untrained judge and its reference where the pipeline has them."""
-    from gan.judge.classifier import build_classifier, build_judge, outputs_of
+    from gan.judge.classifier import build_classifier, build_judge
     from gan.judge.reference import build_reference
 
     images = small_digits()[0][:300]
-    judge = build_judge(build_classifier(seed=0), images)
-    features = outputs_of(judge)(images)["features"]
+    judge, judged = build_judge(build_classifier(seed=0), images)
+    features = judged["features"]
     classes = np.arange(300) % 10
     reference = build_reference(features, classes, sample_count=200, neighbours=3, copy_thresholds=np.ones(10, np.float32))
     Path("data/judge").mkdir(parents=True)

@@ -51,7 +51,9 @@ def test_training_again_gives_the_same_weights_and_another_seed_others(classifie
 
 def test_the_judge_gives_probabilities_and_features_of_the_stated_variance(classifier_module, trained):
     images, labels, _, _ = small_digits()
-    judged = classifier_module.outputs_of(classifier_module.build_judge(trained[0], images))(images)
+    judge, judged_beforehand = classifier_module.build_judge(trained[0], images)
+    judged = classifier_module.outputs_of(judge)(images)
+    assert all(np.array_equal(judged[name], judged_beforehand[name]) for name in judged) and len(judged_beforehand) == 2
     assert judged["features"].shape == (1200, 64) and judged["probabilities"].shape == (1200, 10)
     np.testing.assert_allclose(judged["probabilities"].sum(axis=1), 1, rtol=1e-5)
     assert judged["features"].var(axis=0, dtype=np.float64).sum() == pytest.approx(100, rel=1e-4)
@@ -59,7 +61,7 @@ def test_the_judge_gives_probabilities_and_features_of_the_stated_variance(class
 
 def test_outputs_of_does_not_depend_on_the_block(classifier_module, trained):
     images, _, _, _ = small_digits()
-    outputs = classifier_module.outputs_of(classifier_module.build_judge(trained[0], images))
+    outputs = classifier_module.outputs_of(classifier_module.build_judge(trained[0], images)[0])
     np.testing.assert_allclose(outputs(images)["features"][1100:], outputs(images[1100:])["features"], rtol=1e-3, atol=1e-4)
 
 

@@ -49,7 +49,7 @@ def small_judge():
     classifier = build_classifier(seed=0)
     norm = classifier.get_layer("norm")  # as after training: nothing is 0 or 1
     norm.set_weights([np.linspace(low, low + 1, 64, dtype=np.float32) for low in (0.5, -0.5, -1, 2)])
-    return build_judge(classifier, images)
+    return build_judge(classifier, images)[0]
 
 
 def samples(generator, count=30):
