@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 
-import numpy as np
 import tensorflow as tf
 
 from gan.training.engine import Engine
@@ -58,25 +57,6 @@ class JudgedAfter(TrainingStep):
         return after, tf.stack([row[0], d_loss, 100.0 * accuracy(real_logits, fake_logits)])
 
 
-class WithoutReplacement(Engine):
-    """Real batches run through a shuffled data set, every image once, and shuffle again."""
-
-    def _block(self, state, first_step, count):
-        _, d_latents, g_latents = self._compiled_draw(first_step)
-        indices = tf.numpy_function(self._in_order, [first_step, tf.shape(d_latents)[0]], tf.int32)
-        indices = tf.ensure_shape(indices, [d_latents.shape[0], self.params.batch_size])
-        return self._compiled_steps(state, first_step, count, tf.gather(self._images, indices), d_latents, g_latents, None)
-
-    def _in_order(self, first_step, steps):
-        batch = self.params.batch_size
-        per_epoch = self._images.shape[0] // batch
-        rows = []
-        for step in range(first_step, first_step + steps):
-            order = np.random.default_rng([self.params.seed, step // per_epoch]).permutation(self._images.shape[0])
-            rows.append(order[step % per_epoch * batch :][:batch])
-        return np.stack(rows).astype(np.int32)
-
-
 def _with_step(step_class):
     return functools.partial(Engine, step_class=step_class)
 
@@ -104,7 +84,7 @@ VARIANTS = {
     "fakes before real images": (_with_step(FakesFirst), {}),
     "one D update on both halves": (Engine, {"update_order": "alternating"}),
     "D judged after its updates": (_with_step(JudgedAfter), {}),
-    "real batches without replacement": (WithoutReplacement, {}),
+    "real batches without replacement": (Engine, {"sampling": "without_replacement"}),
     "LeakyReLU slope 0.3 (Keras' default)": (Engine, {"leaky_slope": 0.3}),
     "Adam beta_1 0.5": (
         Engine,

@@ -2,6 +2,7 @@
 
 A GAN that is told an image's cluster does better than one that is told nothing (Liu et al. 2020, arXiv 2006.10728), though it
 is as unconditional: a generated image's cluster is read off its first latent, so that each comes up as often as among real ones.
+In training, a batch's fakes have the clusters of its real images.
 """
 
 from statistics import NormalDist
@@ -13,6 +14,7 @@ from gan.errors import DataError
 
 ROUNDS = 30
 _BLOCK_IMAGES = 5000
+_LARGEST = 1 - 2.0**-23  # beyond it the inverse of the error function is infinite in float32
 
 
 def cluster(images, count, *, seed, threads):
@@ -44,6 +46,22 @@ def latent_bounds(labels):
     """The count - 1 numbers that part the standard-normal first latent into clusters 0, 1, ... as frequent as in `labels`."""
     shares = np.cumsum(np.bincount(labels))[:-1] / len(labels)
     return [NormalDist().inv_cdf(share) for share in shares.tolist()]
+
+
+def latents_in(latents, labels, *, bounds):
+    """`latents` with each first one moved into the cluster that `labels` names, at the same quantile of it.
+
+    latents: float32 [..., d], standard normal; labels: int32 [...]; bounds: as `latent_bounds` gives them. If the labels are as
+    frequent as in what the bounds were made of, the new latents are standard normal as well.
+    """
+    import tensorflow as tf
+
+    shares = [0.0, *map(NormalDist().cdf, bounds), 1.0]
+    low, high = (tf.gather(tf.constant(ends, tf.float32), labels) for ends in (shares[:-1], shares[1:]))
+    quantile = 0.5 + 0.5 * tf.math.erf(latents[..., 0] * np.float32(0.5**0.5))
+    signed = 2.0 * (low + (high - low) * quantile) - 1.0
+    first = np.float32(2.0**0.5) * tf.math.erfinv(tf.clip_by_value(signed, -_LARGEST, _LARGEST))
+    return tf.concat([first[..., None], latents[..., 1:]], axis=-1)
 
 
 def _blocks(*arrays):

@@ -4,13 +4,16 @@ A block of steps is drawn, gathered and trained in a single call; nothing return
 result depends on the parameters, the images, the labels and the step numbers alone: not on how steps are cut into blocks.
 """
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
 from gan.images import CLASSES, HALF_RANGE, IMAGE_SHAPE
 from gan.products import with_alike_products
 from gan.training import threefry
-from gan.training.clusters import cluster, latent_bounds
+from gan.training.batches import Epochs
+from gan.training.clusters import cluster, latent_bounds, latents_in
 from gan.training.networks import build_discriminator, build_generator, logits_of
 from gan.training.step import TrainingStep
 
@@ -61,15 +64,22 @@ class Engine:
         )
         self._images = tf.constant(images)
         self._labels = None if labels is None else tf.constant(labels.astype(np.int32))
+        self._epochs = None
+        if params.sampling == "without_replacement":
+            self._epochs = Epochs(len(images), params.batch_size, seed=params.seed)
         xla = params.compiler == "xla"
         parts = 1 if xla else min(params.threads, params.batch_size, SAMPLE_COUNT)
         networks = self.generator, logits_of(self.discriminator)
         if xla:
             networks = map(with_alike_products, networks)
-        self.step = step_class(params, *networks, cluster_bounds=cluster_bounds, parts=parts)
+        self.step = step_class(params, *networks, parts=parts)
         self._train_block = tf.function(self._block, autograph=False)
         self._compiled_steps = tf.function(self._steps, autograph=False, jit_compile=xla)
         self._compiled_draw = tf.function(self._draw, autograph=False, jit_compile=True)
+        self._in_clusters = None
+        if cluster_bounds is not None:
+            in_clusters = functools.partial(latents_in, bounds=cluster_bounds)
+            self._in_clusters = tf.function(in_clusters, autograph=False, jit_compile=True)
         self._sample = tf.function(self._draw_samples, autograph=False, jit_compile=xla)
         # the zero is an argument: XLA works out beforehand what depends on constants alone, and rounds as this processor does
         self._sample_latents = tf.function(self._draw_sample_latents, autograph=False, jit_compile=True)(tf.constant(0))
@@ -93,7 +103,9 @@ class Engine:
 
         Raises NonFiniteError naming the first step with a loss that is NaN or infinite.
         """
-        state, rows = self._train_block(state, tf.constant(first_step), tf.constant(count))
+        epochs = self._epochs
+        indices = None if epochs is None else tf.constant(epochs.indices(first_step, BLOCK_STEPS))
+        state, rows = self._train_block(state, tf.constant(first_step), tf.constant(count), indices)
         rows = rows.numpy()[:count]
         for offset, column in zip(*np.nonzero(~np.isfinite(rows)), strict=True):
             raise NonFiniteError(f"step {first_step + offset}: {HISTORY_COLUMNS[column]} is {rows[offset, column]}")
@@ -116,11 +128,14 @@ class Engine:
         self.discriminator.set_weights([weight.numpy() for weight in state["d"]])
         return self.generator, self.discriminator
 
-    def _block(self, state, first_step, count):
-        indices, d_latents, g_latents = self._compiled_draw(first_step)
+    def _block(self, state, first_step, count, indices):
+        drawn_indices, d_latents, g_latents = self._compiled_draw(first_step)
+        indices = drawn_indices if indices is None else indices
         # TensorFlow's multi-threaded gather, outside XLA: bytes, a quarter of the floats' traffic
         pixels = tf.gather(self._images, indices)
         labels = None if self._labels is None else tf.gather(self._labels, indices)
+        if self._in_clusters is not None:
+            d_latents, g_latents = (self._in_clusters(latents, labels) for latents in (d_latents, g_latents))
         return self._compiled_steps(state, first_step, count, pixels, d_latents, g_latents, labels)
 
     def _draw(self, first_step):

@@ -26,6 +26,9 @@ class TrainParams(Section):
     seed: int = Field(ge=0, le=10**6)  # of weights, latents and batches
     steps: int = Field(ge=1, le=10**7)  # updates of the generator
     batch_size: int = Field(ge=1, le=4096)  # images an update
+    # of real images: "with_replacement" draws each by itself, as the lecture does; "without_replacement" goes through an order of
+    # all of them, anew each epoch (`gan.training.batches`)
+    sampling: Literal["with_replacement", "without_replacement"]
     network: Literal["dense", "conv"]  # `gan.training.networks`, as are the units
     conditional: bool  # whether both networks are told the digit
     clusters: int = Field(ge=0, le=1000)  # of the training images, in the place of labels (`gan.training.clusters`); 0 for none

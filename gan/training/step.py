@@ -18,24 +18,24 @@ from gan.training.schedules import average_decay, rate_factor
 class TrainingStep:
     """Calls train one step; the parts are public for tests and for variants that change one of them.
 
-    params: TrainParams; generator and d_logits: Keras models, the second from images to logits; cluster_bounds: what
-    `gan.training.clusters.latent_bounds` gives, or None; parts: how many pieces a batch is computed in.
+    params: TrainParams; generator and d_logits: Keras models, the second from images to logits; parts: how many pieces a batch
+    is computed in.
     """
 
-    def __init__(self, params, generator, d_logits, *, cluster_bounds=None, parts=1):
+    def __init__(self, params, generator, d_logits, *, parts=1):
         self.params = params
         self.loss = LOSSES[params.loss]
         self._generator = generator
         self._d_logits = d_logits
-        self._cluster_bounds = cluster_bounds
         self._parts = parts
 
     def __call__(self, state, step, real, d_latents, g_latents, labels=None):
         """Train step number `step` (int32 scalar): (new state, float32 [3]: G loss, D loss, D accuracy in percent).
 
         real: float32 [B, 28, 28, 1] in [-1, 1]; d_latents, g_latents: float32 [B, latent_dim], for the two networks' updates;
-        labels: int32 [B], those of the real images, for networks that are told classes. Fakes are given the same labels where
-        they are digits. Each figure is taken before its own update; D's are the mean of real and fake.
+        labels: int32 [B], those of the real images, for networks that are told digits or clusters. Fakes have the same; where
+        they are clusters, the latents must lie in them (`gan.training.clusters.latents_in`). Each figure is taken before its own
+        update; D's are the mean of real and fake.
         """
         orders = {"split": self._split, "alternating": self._alternating, "simultaneous": self._simultaneous}
         update = orders[self.params.update_order]
@@ -105,12 +105,9 @@ class TrainingStep:
         return self._apply(state, "g", tape.gradient(loss, state["g"]), step, tf.cast(step, tf.float32) + 1), loss
 
     def fakes(self, weights, latents):
-        """Images float32 [B, 28, 28, 1] from latents, and their labels: the given ones or, with clusters, the latents' own."""
+        """Images float32 [B, 28, 28, 1] from latents, and their labels; a generator reads its clusters off the latents."""
         latents, labels = latents
-        if self._cluster_bounds is None:
-            return self.generate(weights, latents, labels), labels
-        clusters = tf.searchsorted(tf.constant(self._cluster_bounds, tf.float32), latents[:, 0], side="right")
-        return self.generate(weights, latents, None), clusters
+        return self.generate(weights, latents, labels if self.params.conditional else None), labels
 
     def generate(self, weights, latents, labels):
         """Images float32 [B, 28, 28, 1] in [-1, 1] from latents float32 [B, latent_dim] and labels int32 [B] or None."""

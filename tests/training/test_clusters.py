@@ -1,10 +1,12 @@
 """Clusters of images: k-means against scikit-learn, and the latents that stand for them."""
 
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 
 from gan.errors import DataError
-from gan.training.clusters import cluster, latent_bounds
+from gan.training.clusters import cluster, latent_bounds, latents_in
 
 
 def blobs(sizes, seed=0):
@@ -53,3 +55,21 @@ def test_standard_normals_fall_between_the_bounds_as_often_as_the_labels_do():
     np.testing.assert_allclose(bounds, [-1.2816, 0.2533], atol=5e-5)
     drawn = np.searchsorted(bounds, np.random.default_rng(0).standard_normal(100_000), side="right")
     np.testing.assert_allclose(np.bincount(drawn) / 100_000, [0.1, 0.5, 0.4], atol=0.006)
+
+
+def test_latents_are_moved_into_the_clusters_and_stay_standard_normal(tensorflow):
+    random = np.random.default_rng(0)
+    labels = random.choice(4, (10, 10_000), p=[0.0001, 0.4, 0.4, 0.1999]).astype(np.int32)
+    bounds = latent_bounds(labels.ravel())
+    latents = random.standard_normal((10, 10_000, 3), np.float32)
+    latents[0, :6, 0] = [-9, -6, -1, 1, 6, 9]
+    moved = latents_in(latents, labels, bounds=bounds).numpy()
+    np.testing.assert_array_equal(moved[..., 1:], latents[..., 1:])
+    assert (np.searchsorted(bounds, moved[..., 0], side="right") == labels).mean() > 0.9999  # but for rounding at the edges
+    first = np.sort(moved[..., 0].ravel())
+    assert np.isfinite(first).all()
+    quantiles = np.array([0.001, 0.05, 0.3, 0.5, 0.9, 0.999])
+    expected = [NormalDist().inv_cdf(quantile) for quantile in quantiles]
+    np.testing.assert_allclose(np.quantile(first, quantiles), expected, atol=0.1)
+    within = labels == 2  # the order within a cluster is kept
+    assert np.corrcoef(latents[..., 0][within].argsort().argsort(), moved[..., 0][within].argsort().argsort())[0, 1] > 0.9999

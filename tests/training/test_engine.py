@@ -14,6 +14,7 @@ def make_params(**changes):
         "seed": 0,
         "steps": 60,
         "batch_size": 32,
+        "sampling": "with_replacement",
         "network": "dense",
         "conditional": False,
         "clusters": 0,
@@ -153,6 +154,27 @@ def test_two_runs_and_any_cut_into_blocks_give_the_same_bytes(engine, monkeypatc
         for name in whole.state:
             for a, b in zip(weights(whole.state, name), weights(other.state, name), strict=True):
                 np.testing.assert_array_equal(a, b)
+
+
+def test_without_replacement_each_image_is_seen_once_an_epoch_however_steps_are_cut(tensorflow, monkeypatch):
+    from gan.training.engine import Engine
+
+    images = np.repeat(np.arange(200, dtype=np.uint8), 28 * 28).reshape(200, 28, 28, 1)  # image i is filled with i
+    engine = Engine(make_params(sampling="without_replacement"), images)
+    whole, rows = engine.advance(engine.initial_state(), 0, 25)
+    state, first = engine.advance(engine.initial_state(), 0, 7)
+    state, rest = engine.advance(state, 7, 18)
+    assert same_state(whole, state) and np.array_equal(rows, np.concatenate([first, rest]))
+    seen = []
+
+    def steps(state, first_step, count, pixels, d_latents, g_latents, labels):
+        seen.append(pixels[:, :, 0, 0, 0])
+        return state, tensorflow.zeros([25, 3])
+
+    monkeypatch.setattr(engine, "_compiled_steps", steps)
+    monkeypatch.setattr(engine, "_train_block", engine._block)
+    engine.advance(engine.initial_state(), 0, 25)
+    np.testing.assert_array_equal(np.sort(seen[0].numpy().ravel()[:800].reshape(4, 200)), np.tile(np.arange(200), (4, 1)))
 
 
 def test_a_run_that_stops_at_every_block_ends_in_the_same_bytes(engine, tmp_path):
@@ -429,7 +451,7 @@ def test_real_images_keep_their_labels(tensorflow, monkeypatch):
         return state, tensorflow.zeros([25, 3])
 
     monkeypatch.setattr(engine, "_compiled_steps", steps)
-    engine._block(engine.initial_state(), tensorflow.constant(0), tensorflow.constant(25))
+    engine._block(engine.initial_state(), tensorflow.constant(0), tensorflow.constant(25), None)
     numbers, labels = (tensor.numpy() for tensor in seen[0])
     np.testing.assert_array_equal(numbers % 10, labels)
     assert set(labels.ravel()) == set(range(10))
@@ -450,22 +472,38 @@ def test_unconditional_training_takes_no_labels(tensorflow):
         Engine(make_params(), make_images(), make_labels())
 
 
-def test_with_clusters_fakes_are_judged_as_the_cluster_of_their_first_latent(tensorflow):
+def test_with_clusters_fakes_lie_in_the_clusters_of_their_real_images(tensorflow, monkeypatch):
     from gan.training.engine import Engine
 
     params = make_params(clusters=4, update_order="simultaneous", generator_units=[4], discriminator_units=[4])
     engine = Engine(params, make_images())
-    real, _, g_latents, _ = small_batch(tensorflow, False)
-    edge = engine.step._cluster_bounds[1]
-    g_latents = g_latents.numpy()
-    g_latents[:, 0] = edge  # the lower end of the third cluster
-    assert engine.step.fakes(engine.initial_state()["g"], (g_latents, None))[1].numpy().tolist() == [2] * 6
-    before = engine.initial_state()
-    after, _ = engine.step(before, tensorflow.constant(0), real, g_latents, g_latents, tensorflow.fill([6], 1))
+    seen = []
+
+    def steps(state, first_step, count, pixels, d_latents, g_latents, labels):
+        seen.extend([d_latents.numpy(), g_latents.numpy(), labels.numpy()])
+        return state, tensorflow.zeros([25, 3])
+
+    monkeypatch.setattr(engine, "_compiled_steps", steps)
+    engine._block(engine.initial_state(), tensorflow.constant(0), tensorflow.constant(25), None)
+    d_latents, g_latents, labels = seen
+    assert set(labels.ravel()) == {0, 1, 2, 3}
+    read_off = keras_clusters(engine)
+    for latents in (d_latents, g_latents):
+        np.testing.assert_array_equal(read_off(latents.reshape(-1, 10)), labels.ravel())
+    real, _, _, _ = small_batch(tensorflow, False)
+    before, latents = engine.initial_state(), d_latents.reshape(-1, 10)[labels.ravel() == 2][:6]
+    after, _ = engine.step(before, tensorflow.constant(0), real, latents, latents, tensorflow.fill([6], 2))
     g_moved = np.any(after["g"][0].numpy() != before["g"][0].numpy(), axis=1)[10:]
     d_moved = np.any(after["d"][-2].numpy() != before["d"][-2].numpy(), axis=0)
-    assert np.flatnonzero(g_moved).tolist() == [2]
-    assert np.flatnonzero(d_moved).tolist() == [1, 2]  # the real images' cluster, and the fakes'
+    assert np.flatnonzero(g_moved).tolist() == np.flatnonzero(d_moved).tolist() == [2]
+
+
+def keras_clusters(engine):
+    """A function from latents to the clusters that the generator itself reads off them."""
+    import keras
+
+    seen = keras.Model(engine.generator.input, engine.generator.get_layer("cluster").output)
+    return lambda latents: np.asarray(seen(latents)).argmax(axis=1)
 
 
 @pytest.mark.parametrize("changes", [{}, {"compiler": "graph", "update_order": "alternating", "loss": "relativistic"}])
