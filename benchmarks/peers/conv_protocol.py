@@ -60,4 +60,4 @@ def rate_factor(set_, step):
 
 def average_decay(set_, step):
     """`gan.training.schedules.average_decay` in Python's numbers."""
-    return min(set_.ema_decay, (1 + step) / (10 + step))
+    return min(set_.ema_decay, (1 + step) / (set_.ema_gamma + 2 + step))

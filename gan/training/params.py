@@ -52,6 +52,7 @@ class TrainParams(Section):
     final_rate_share: float = Field(ge=0, le=1)
     # of the average of the generator's weights that is kept as the result (Yazici et al. 2019, arXiv 1806.04498); 0 for none
     ema_decay: float = Field(ge=0, lt=1)
+    ema_gamma: float = Field(ge=0, le=1000)  # while its decay is less: `gan.training.schedules.average_decay`
     # of the layers alone, on float32 weights (Micikevicius et al. 2018, arXiv 1710.03740)
     compute_precision: Literal["float32", "bfloat16"]
     # "xla" fuses a block of steps into one program. "graph" leaves the operations to TensorFlow's own kernels, which on a CPU are

@@ -25,11 +25,12 @@ def rate_factor(step, *, steps, warm_up_steps, constant_share, final_share):
     return factor
 
 
-def average_decay(step, decay):
+def average_decay(step, decay, gamma):
     """The decay of the generator's moving average at `step`: float32, `decay` in the long run.
 
-    (1 + t) / (10 + t) while that is less, the rule of `tf.train.ExponentialMovingAverage`, so that early averages do not hang on
-    the first, random weights.
+    (1 + t) / (gamma + 2 + t) while that is less, so that early averages do not hang on the first, random weights. A late average
+    spans the last 1 / (gamma + 1) of the steps so far: to first order it is the power function average of Karras et al. 2024,
+    arXiv 2312.02696, section 3.1, and with gamma 8 the rule of `tf.train.ExponentialMovingAverage`.
     """
     step = tf.cast(step, tf.float32)
-    return tf.minimum(decay, (1 + step) / (10 + step))
+    return tf.minimum(decay, (1 + step) / (gamma + 2 + step))

@@ -41,7 +41,7 @@ class TrainingStep:
         update = orders[self.params.update_order]
         state, g_loss, d_loss, accuracy = update(state, step, (real, labels), (d_latents, labels), (g_latents, labels))
         if self.params.ema_decay > 0:
-            share = 1.0 - average_decay(step, self.params.ema_decay)
+            share = 1.0 - average_decay(step, self.params.ema_decay, self.params.ema_gamma)
             averages = [a + (w - a) * share for a, w in zip(state["g_average"], state["g"], strict=True)]
             state = {**state, "g_average": averages}
         return state, tf.stack([g_loss, d_loss, 100.0 * accuracy])

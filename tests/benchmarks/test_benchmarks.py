@@ -69,7 +69,7 @@ def test_the_peers_of_convolutions_have_the_sets_networks_and_schedules(tensorfl
     for step in (0, 100, 1000, 3000, 3299):
         factor = schedules.rate_factor(tensorflow.constant(step), steps=3300, warm_up_steps=train.warm_up_steps, **shares)
         assert conv_protocol.rate_factor(train, step) == pytest.approx(float(factor), rel=1e-4)
-        decay = schedules.average_decay(tensorflow.constant(step), train.ema_decay)
+        decay = schedules.average_decay(tensorflow.constant(step), train.ema_decay, train.ema_gamma)
         assert conv_protocol.average_decay(train, step) == pytest.approx(float(decay))
 
 

@@ -33,6 +33,7 @@ def make_params(**changes):
         "constant_rate_share": 1.0,
         "final_rate_share": 1.0,
         "ema_decay": 0.0,
+        "ema_gamma": 8.0,
         "compute_precision": "float32",
         "compiler": "xla",
         "log_every_steps": 10,

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 
 pytestmark = pytest.mark.usefixtures("tensorflow")
@@ -39,5 +40,17 @@ def test_a_run_of_one_step_has_a_rate(tensorflow):
 def test_average_decay_by_hand(tensorflow):
     from gan.training.schedules import average_decay
 
-    values = [float(average_decay(tensorflow.constant(step), 0.999)) for step in (0, 1, 90, 10**6)]
-    assert values == pytest.approx([1 / 10, 2 / 11, 91 / 100, 0.999])
+    for gamma, expected in ((8.0, [1 / 10, 2 / 11, 91 / 100, 0.999]), (4.0, [1 / 6, 2 / 7, 91 / 96, 0.999])):
+        values = [float(average_decay(tensorflow.constant(step), 0.999, gamma)) for step in (0, 1, 90, 10**6)]
+        assert values == pytest.approx(expected)
+
+
+def test_a_late_average_spans_the_stated_share_of_the_steps(tensorflow):
+    """With a decay of (1 + t) / (gamma + 2 + t), step s weighs about s ** gamma in it: Karras et al. 2024, equation 2."""
+    from gan.training.schedules import average_decay
+
+    steps, gamma = 2000, 4.0
+    decays = average_decay(tensorflow.range(steps), 0.99999, gamma).numpy().astype(np.float64)
+    weights = (1 - decays) * np.append(np.cumprod(decays[:0:-1])[::-1], 1)
+    expected = np.arange(1, steps + 1) ** gamma
+    np.testing.assert_allclose(weights[100:], expected[100:] / expected.sum(), rtol=0.1)
