@@ -124,6 +124,7 @@ def main():
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", default="lecture", help="the file of sets/ whose step it is (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, help="images a step (default: the set's)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each implementation (default 5)")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each turn (default 2)")
     parser.add_argument(
@@ -146,7 +147,7 @@ def parse_arguments():
     )
     arguments = parser.parse_args()
     try:
-        arguments.train = read_train(arguments.set)
+        arguments.train = read_train(arguments.set, batch_size=arguments.batch_size)
     except UserError as error:
         parser.error(str(error))
     peers = PEERS[arguments.train["network"]]
@@ -165,14 +166,19 @@ def parse_arguments():
     return arguments
 
 
-def read_train(name):
-    """The section `train` of the set `name` on this machine; raises UserError for one that the peers cannot train."""
+def read_train(name, *, batch_size=None):
+    """The section `train` of the set `name` on this machine, with another batch size if one is given.
+
+    Raises UserError for a section that is wrong or that the peers cannot train.
+    """
     from flows.sets import for_machine, this_machine
     from gan.params import parse_section, parse_yaml, read_text
     from gan.training.params import TrainParams
 
     path = ROOT / "sets" / f"{name}.yaml"
     content = parse_yaml(for_machine(read_text(path), this_machine()), path)["train"]
+    if batch_size is not None:
+        content["batch_size"] = batch_size
     params = parse_section(content, "train", TrainParams, path)
     step = params.loss, params.update_order, params.r2_gamma, params.conditional, params.clusters
     peers_step = {"dense": ("non_saturating", "split", 0, False, 0), "conv": ("non_saturating", "alternating", 0, True, 0)}

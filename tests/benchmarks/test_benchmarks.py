@@ -40,8 +40,9 @@ def test_the_flops_of_a_step_of_convolutions_by_hand():
     # discriminator 196*9*4*16 + 49*16*16*32 + 1568*128 + 1280 = 716,288
     # the generator's first layer has no hidden gradient, 116,032, and the discriminator's in its own update neither, 112,896
     by_hand = 4 * 2_035_264 - 116_032 + 8 * 716_288 - 2 * 112_896 + 4 * 716_288 // 8
-    train = train_speed.read_train("conditional-60s")
-    assert sum(flops for _, flops in train_speed.products_of(train)) == 2 * 128 * by_hand
+    for batch_size, images in ((None, 64), (128, 128)):
+        train = train_speed.read_train("conditional-60s", batch_size=batch_size)
+        assert sum(flops for _, flops in train_speed.products_of(train)) == 2 * images * by_hand
     assert train_speed.products_of(train_speed.read_train("lecture")) == train_speed.step_products()
 
 
@@ -66,8 +67,8 @@ def test_the_peers_of_convolutions_have_the_sets_networks_and_schedules(tensorfl
     for model, weights in zip(models, conv_protocol.he_weights(train), strict=True):
         assert [weight.shape for weight in model.get_weights()] == [weight.shape for weight in weights]
     shares = {"constant_share": train.constant_rate_share, "final_share": train.final_rate_share}
-    for step in (0, 100, 1000, 3000, 3299):
-        factor = schedules.rate_factor(tensorflow.constant(step), steps=3300, warm_up_steps=train.warm_up_steps, **shares)
+    for step in (0, 100, 1000, 3000, 5999):
+        factor = schedules.rate_factor(tensorflow.constant(step), steps=6000, warm_up_steps=train.warm_up_steps, **shares)
         assert conv_protocol.rate_factor(train, step) == pytest.approx(float(factor), rel=1e-4)
         decay = schedules.average_decay(tensorflow.constant(step), train.ema_decay, train.ema_gamma)
         assert conv_protocol.average_decay(train, step) == pytest.approx(float(decay))
