@@ -2,6 +2,7 @@
 
 from gan.judge.classifier import accuracy_percent, measure_accuracy, train_classifier
 from gan.judge.metrics import measure
+from gan.judge.neighbours import NearImages
 
 CLASSIFICATION_STREAM = 1  # beside the seed: other random numbers than the metrics' sample has
 
@@ -16,13 +17,14 @@ class Evaluation:
     def __init__(self, judge, reference, training_images, *, seed):
         self._judge = judge
         self._reference = reference
-        self._training_images = training_images
+        self._training_count = len(training_images)
+        self._near_training_images = NearImages(training_images)
         self._seed = seed
 
     def measure(self, sampler):
         """Every metric of `gan.judge.metrics.measure` for a sample of a `gan.generators.Sampler`, as large as the reference's."""
         images, _ = self._draw(sampler, count=len(self._reference.features), seed=self._seed)
-        return measure(images, self._judge(images), self._reference, self._training_images)
+        return measure(images, self._judge(images), self._reference, self._near_training_images)
 
     def classification_accuracy(self, sampler, test_images, test_labels, classifier_params, *, on_epoch=None):
         """The classification accuracy score (Ravuri & Vinyals 2019, arXiv 1905.10887) and, beside it, what real digits reach.
@@ -32,7 +34,7 @@ class Evaluation:
         of both in percent, each with its standard deviation; `on_epoch` is that of `train_classifier`.
         """
         seed = [self._seed, CLASSIFICATION_STREAM]
-        images, labels = self._draw(sampler, count=len(self._training_images), seed=seed)
+        images, labels = self._draw(sampler, count=self._training_count, seed=seed)
         classifier = train_classifier(images, labels, classifier_params, on_epoch=on_epoch)
         scores = {
             "classification_accuracy_percent": measure_accuracy(classifier, test_images, test_labels),

@@ -3,7 +3,7 @@
 import numpy as np
 
 from gan.judge.metrics import measure
-from gan.judge.neighbours import nearest_squared_distances
+from gan.judge.neighbours import NearImages, nearest_squared_distances
 from gan.judge.reference import build_reference, copy_thresholds
 
 
@@ -33,9 +33,11 @@ def build_reference_and_floor(train_images, train, test_images, test, *, sample_
     half_images = train_images[half]
     to_half = nearest_squared_distances(test_images, half_images)
     reference = reference_of(order, np.minimum(to_half, to_other_half))
+    some_test = _take(test_images, test, random.permutation(len(test_images))[:sample_count])
+    some_of_other_half = _take(train_images, train, other_half[:sample_count])
     floor = {
-        "test": measure(*_take(test_images, test, random.permutation(len(test_images))[:sample_count]), reference, train_images),
-        "train_halves": measure(*_take(train_images, train, other_half[:sample_count]), reference_of(half, to_half), half_images),
+        "test": measure(*some_test, reference, NearImages(train_images)),
+        "train_halves": measure(*some_of_other_half, reference_of(half, to_half), NearImages(half_images)),
     }
     return reference, floor
 

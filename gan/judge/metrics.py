@@ -11,7 +11,7 @@ from gan.errors import DataError
 from gan.images import CLASSES
 from gan.judge.frechet import Gaussian, GroupedMoments
 from gan.judge.kernel import GroupedKernel
-from gan.judge.neighbours import nearest_squared_distances, neighbour_radii, squared_distances
+from gan.judge.neighbours import neighbour_radii, squared_distances
 
 GROUPS = 20
 MIN_SAMPLES = 100
@@ -23,12 +23,12 @@ PRESENT_SHARE = 0.1
 _DECIMALS = 5
 
 
-def measure(images, judged, reference, training_images):
+def measure(images, judged, reference, near_training_images):
     """Every metric of a sample and, as `<metric>_std`, its standard deviation: a dict of finite numbers.
 
     `images` is float32 [n, 28, 28, 1] in [-1, 1], n >= MIN_SAMPLES, in random order; `judged` is what the judge says of them
-    (`gan.judge.classifier.outputs_of`); `training_images`, like `images`, are what the reference describes. Raises DataError if
-    the reference belongs to another judge.
+    (`gan.judge.classifier.outputs_of`); `near_training_images` is the `gan.judge.neighbours.NearImages` of the images that
+    the reference describes. Raises DataError if the reference belongs to another judge.
     """
     features, probabilities = judged["features"], judged["probabilities"]
     if len(images) < MIN_SAMPLES:
@@ -46,7 +46,7 @@ def measure(images, judged, reference, training_images):
         **_distribution_statistics(features, reference),
         **_neighbour_statistics(features, reference),
         **_class_statistics(classes, probabilities, reference),
-        "copied_percent": _copy_statistic(images, classes, reference, training_images),
+        "copied_percent": _copy_statistic(images, classes, reference, near_training_images),
     }.items():
         value, deviation = jackknife(statistic)
         metrics[name] = int(value) if name == "classes" else round(value, _DECIMALS)
@@ -140,11 +140,11 @@ def _class_statistics(classes, probabilities, reference):
     }
 
 
-def _copy_statistic(images, classes, reference, training_images):
+def _copy_statistic(images, classes, reference, near_training_images):
     """The share of the first COPY_SAMPLES samples that are nearer to a training image than real test images of their class are.
 
     About 1 % for unseen real digits by the choice of the threshold, 100 % for copies. The three-sample test of Meehan et al.
     2020, arXiv 2004.05675, compares the same distances.
     """
-    nearest = nearest_squared_distances(images[:COPY_SAMPLES], training_images)
-    return _mean_statistic(nearest < reference.copy_thresholds[classes[:COPY_SAMPLES]], 100)
+    limits = reference.copy_thresholds[classes[:COPY_SAMPLES]]
+    return _mean_statistic(near_training_images.within(images[:COPY_SAMPLES], limits), 100)

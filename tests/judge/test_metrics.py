@@ -9,6 +9,7 @@ from sklearn.metrics.pairwise import polynomial_kernel
 
 from gan.errors import DataError
 from gan.judge.metrics import GROUPS, MIN_SAMPLES, jackknife, measure
+from gan.judge.neighbours import NearImages
 from gan.judge.reference import Reference, build_reference, copy_thresholds
 
 DIM = 8
@@ -47,7 +48,7 @@ def reference(training):
 
 
 def measured(sample, reference, training):
-    metrics = measure(*sample, reference, training[0])
+    metrics = measure(*sample, reference, NearImages(training[0]))
     json.dumps(metrics, allow_nan=False)  # finite, and of types that JSON has
     assert list(metrics)[1::2] == [f"{name}_std" for name in list(metrics)[::2]]
     assert all(value >= 0 for name, value in metrics.items() if name.endswith("_std"))
@@ -160,10 +161,10 @@ def test_fewer_samples_than_features_have_defined_metrics():
 def test_nan_and_too_few_samples_are_refused(reference, training):
     images, judged = draw(MIN_SAMPLES, seed=10)
     with pytest.raises(ValueError, match="at least 100 samples, got 99"):
-        measure(images[:-1], judged, reference, training[0])
+        measure(images[:-1], judged, reference, NearImages(training[0]))
     judged["features"][3, 2] = np.nan
     with pytest.raises(ValueError, match="NaN"):
-        measure(images, judged, reference, training[0])
+        measure(images, judged, reference, NearImages(training[0]))
 
 
 def test_the_jackknife_of_a_mean_is_its_standard_error():
@@ -174,7 +175,7 @@ def test_the_jackknife_of_a_mean_is_its_standard_error():
 
 
 def test_the_noise_is_that_of_drawing_again(reference, training):
-    draws = [measure(*draw(600, seed=100 + index, spread=1.5), reference, training[0]) for index in range(25)]
+    draws = [measure(*draw(600, seed=100 + index, spread=1.5), reference, NearImages(training[0])) for index in range(25)]
     for name in ("fid", "fid_infinity", "kid", "precision_percent", "density", "recall_percent", "coverage_percent"):
         spread = np.std([metrics[name] for metrics in draws], ddof=1)
         claimed = np.sqrt(np.mean([metrics[f"{name}_std"] ** 2 for metrics in draws]))

@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
 
-from gan.judge.neighbours import nearest_squared_distances, neighbour_radii, squared_distances
+from gan.judge.neighbours import NearImages, nearest_squared_distances, neighbour_radii, squared_distances
 
 
 def points(count, size=64, seed=0):
@@ -41,3 +41,30 @@ def test_the_nearest_training_image_is_found_in_any_block():
     nearest = nearest_squared_distances(images, training)
     np.testing.assert_allclose(nearest, expected, rtol=1e-4, atol=1e-2)
     assert nearest[1] < 0.01 < 100 < nearest[0]
+
+
+@pytest.mark.parametrize("count", [150, 200, 399, 1203])
+def test_radii_are_those_of_a_sort(count):
+    a = np.round(points(count, 3, seed=3), 1)  # many ties
+    expected = np.sort(squared_distances(a[:400], a), axis=1)[:, 7]
+    np.testing.assert_array_equal(neighbour_radii(a, 7)[:400], np.maximum(expected, 0))
+
+
+@pytest.mark.parametrize("training_count", [1, 30, 6000])
+def test_near_images_are_those_that_a_search_of_all_finds(training_count):
+    random = np.random.default_rng(4)
+    shapes = np.kron(random.uniform(-1, 1, (20, 7, 7)), np.ones((4, 4)))[..., None]  # smooth, like digits
+
+    def draw(count):
+        noisy = shapes[random.integers(20, size=count)] + random.uniform(-0.3, 0.3, (count, 28, 28, 1))
+        return noisy.clip(-1, 1).astype(np.float32)
+
+    training, images = draw(training_count), draw(700)
+    images[3] = training[-1]
+    distances = nearest_squared_distances(images, training)
+    limits = (distances * random.choice([0.999, 1.001], 700)).astype(np.float32)  # close, but not as close as rounding
+    limits[:4] = 0, np.inf, 0, 1e-2
+    within = NearImages(training).within(images, limits)
+    np.testing.assert_array_equal(within, distances < limits)
+    assert list(within[:4]) == [False, True, False, True]
+    assert not NearImages(training).within(images, np.full(700, -1)).any()

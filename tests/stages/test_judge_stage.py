@@ -50,6 +50,7 @@ def test_real_digits_rank_above_what_was_done_to_them(judged, tensorflow):
 
     from gan.judge.classifier import outputs_of
     from gan.judge.metrics import measure
+    from gan.judge.neighbours import NearImages
     from gan.judge.reference import Reference
     from gan.keras_files import load_model
 
@@ -59,7 +60,7 @@ def test_real_digits_rank_above_what_was_done_to_them(judged, tensorflow):
     random = np.random.default_rng(0)
 
     def metrics(sample):
-        return measure(sample, describe(sample), reference, training)
+        return measure(sample, describe(sample), reference, NearImages(training))
 
     def noisy(deviation):
         return np.clip(images + deviation * random.standard_normal(images.shape, np.float32), -1, 1)

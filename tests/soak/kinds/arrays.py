@@ -308,6 +308,7 @@ def good_reference(name):
 def run_reference(case, folder):
     """`data/judge/reference.npz` as evaluate reads it, and what it measures with it."""
     from gan.judge.metrics import measure
+    from gan.judge.neighbours import NearImages
     from gan.judge.reference import Reference
 
     members = {name: _saved(good_reference(name)) for name in REFERENCE if name not in case["leave out"]}
@@ -321,7 +322,7 @@ def run_reference(case, folder):
         "probabilities": np.full((len(images), 10), 0.1, np.float32),
     }
     random.choice(10, 5, p=found.class_shares)
-    metrics = measure(images, judged, found, images)
+    metrics = measure(images, judged, found, NearImages(images))
     if not all(np.isfinite(value) for value in metrics.values()):
         raise AcceptedWrongly(f"metrics that are not finite: {metrics}")
 
