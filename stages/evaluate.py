@@ -47,8 +47,10 @@ def main():
 
     final, final_weights = measure(evaluation, sampler, "final model", watch), generator.get_weights()
     metrics = final
+    if params.large_sample_count:
+        metrics = metrics | large_sample(evaluation, sampler, params.large_sample_count, watch)
     if sampler.conditional and params.classification_accuracy_score:
-        metrics = final | classification_accuracy(evaluation, sampler, classifier_params, watch)
+        metrics = metrics | classification_accuracy(evaluation, sampler, classifier_params, watch)
     trajectory = []
     for step, path in kept_weights(MODEL / "trajectory"):
         load_weights(generator, path)
@@ -71,6 +73,13 @@ def measure(evaluation, sampler, name, watch):
         f"{name}: FID {metrics['fid']:.2f}, precision {metrics['precision_percent']:.1f} %, "
         f"recall {metrics['recall_percent']:.1f} %, {metrics['classes']} classes"
     )
+    return metrics
+
+
+def large_sample(evaluation, sampler, count, watch):
+    """The metrics of the final generator that are taken once more from many digits."""
+    metrics = evaluation.large_sample(sampler, count)
+    watch.say(f"final model, {count:,} digits: FID {metrics['fid_large_sample']:.3f}")
     return metrics
 
 

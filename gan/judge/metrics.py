@@ -41,17 +41,20 @@ def measure(images, judged, reference, near_training_images):
             "run `dvc repro --force judge`, which makes both"
         )
     classes = probabilities.argmax(axis=1)
-    metrics = {}
-    for name, statistic in {
-        **_distribution_statistics(features, reference),
-        **_neighbour_statistics(features, reference),
-        **_class_statistics(classes, probabilities, reference),
-        "copied_percent": _copy_statistic(images, classes, reference, near_training_images),
-    }.items():
-        value, deviation = jackknife(statistic)
-        metrics[name] = int(value) if name == "classes" else round(value, _DECIMALS)
-        metrics[f"{name}_std"] = round(deviation, _DECIMALS)
-    return metrics
+    return _values(
+        {
+            **_frechet_statistics(_deal(features), reference),
+            "kid": _kernel_statistic(features, reference),
+            **_neighbour_statistics(features, reference),
+            **_class_statistics(classes, probabilities, reference),
+            "copied_percent": _copy_statistic(images, classes, reference, near_training_images),
+        }
+    )
+
+
+def measure_distance(judged, reference):
+    """FID and FID-infinity alone, as `measure` gives them, of a sample of any size n >= MIN_SAMPLES: a dict with their noise."""
+    return _values(_frechet_statistics(_deal(judged["features"]), reference))
 
 
 def jackknife(statistic, groups=GROUPS):
@@ -76,24 +79,33 @@ def _mean_statistic(values, factor=1.0):
     return lambda kept: factor * sums[kept].sum() / counts[kept].sum()
 
 
-def _distribution_statistics(features, reference):
-    """FID (gan.judge.frechet) and KID.
+def _values(statistics):
+    """The value of each of a dict of statistics and, as `<name>_std`, its standard deviation."""
+    values = {}
+    for name, statistic in statistics.items():
+        value, deviation = jackknife(statistic)
+        values[name] = int(value) if name == "classes" else round(value, _DECIMALS)
+        values[f"{name}_std"] = round(deviation, _DECIMALS)
+    return values
 
-    KID: the unbiased estimate of the squared maximum mean discrepancy with the kernel (x.y / d + 1)^3, Binkowski et al. 2018,
-    arXiv 1801.01401, section 4; over all pairs instead of many small blocks. Near 0 it can be negative.
-    """
-    moments = GroupedMoments(_deal(features))
+
+def _frechet_statistics(groups, reference):
+    """FID and FID-infinity (gan.judge.frechet) of groups of features."""
+    moments = GroupedMoments(groups)
     real = Gaussian(reference.mean, reference.covariance)
-    kernels = GroupedKernel(_deal(features), reference.features)
-
-    def kid(kept):
-        return kernels.mean_within(kept) + reference.kernel_mean - 2 * kernels.mean_across(kept)
-
     return {
         "fid": lambda kept: moments.distance(kept, real),
         "fid_infinity": lambda kept: moments.distance_at_infinity(np.flatnonzero(kept), real),
-        "kid": kid,
     }
+
+
+def _kernel_statistic(features, reference):
+    """KID: the unbiased estimate of the squared maximum mean discrepancy with the kernel (x.y / d + 1)^3, Binkowski et al. 2018,
+    arXiv 1801.01401, section 4; over all pairs instead of many small blocks. Near 0 it can be negative.
+    """
+    kernels = GroupedKernel(_deal(features), reference.features)
+
+    return lambda kept: kernels.mean_within(kept) + reference.kernel_mean - 2 * kernels.mean_across(kept)
 
 
 def _neighbour_statistics(features, reference):

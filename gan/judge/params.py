@@ -1,6 +1,6 @@
 """The sections `judge` and `evaluate` of params.yaml. Importing this imports no TensorFlow."""
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from gan.params import Section
 
@@ -29,4 +29,13 @@ class EvaluateParams(Section):
 
     seed: int = Field(ge=0, le=10**6)
     classification_accuracy_score: bool
+    large_sample_count: int = Field(ge=0, le=10**5)
+
+    @field_validator("large_sample_count")
+    @classmethod
+    def _is_a_sample_or_none(cls, count):
+        if 0 < count < 100:
+            raise ValueError("must be 0 for none, or at least 100")
+        return count
+
     threads: int = Field(ge=1, le=256)

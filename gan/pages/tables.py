@@ -12,6 +12,8 @@ LOG_COLUMNS = HISTORY_COLUMNS[1:]
 METRICS = {
     "fid": ("FID", "distance from real digits in the judge's features; lower is better"),
     "fid_infinity": ("FID∞", "FID without the bias of a finite sample; lower is better"),
+    "fid_large_sample": ("FID, large sample", "FID of as many samples as evaluate.large_sample_count says; lower is better"),
+    "fid_infinity_large_sample": ("FID∞, large sample", "FID∞ of the same samples; lower is better"),
     "kid": ("KID", "another distance in the same features, unbiased; lower is better"),
     "precision_percent": ("Precision, %", "samples that lie among real digits; higher is better"),
     "recall_percent": ("Recall, %", "real digits that lie among samples; higher is better"),

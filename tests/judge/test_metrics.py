@@ -8,7 +8,7 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics.pairwise import polynomial_kernel
 
 from gan.errors import DataError
-from gan.judge.metrics import GROUPS, MIN_SAMPLES, jackknife, measure
+from gan.judge.metrics import GROUPS, MIN_SAMPLES, jackknife, measure, measure_distance
 from gan.judge.neighbours import NearImages
 from gan.judge.reference import Reference, build_reference, copy_thresholds
 
@@ -78,6 +78,13 @@ def test_fid_of_a_shift_is_its_squared_length(reference, training):
     metrics = measured(draw(5000, seed=2, shift=3.0), reference, training)
     # 8 components of 3: 72, and what two finite samples of wide Gaussians differ by
     assert metrics["fid_infinity"] == pytest.approx(72, abs=5)
+
+
+def test_the_distance_alone_is_the_one_among_all_metrics(reference, training):
+    _, judged = sample = draw(700, seed=5, shift=1.0)
+    metrics = measured(sample, reference, training)
+    alone = measure_distance(judged, reference)
+    assert alone == {name: metrics[name] for name in ("fid", "fid_std", "fid_infinity", "fid_infinity_std")}
 
 
 def test_precision_recall_density_and_coverage_agree_with_their_definitions(reference, training):

@@ -80,6 +80,21 @@ def test_a_conditional_generator_gets_a_classification_accuracy_score(workplace)
     assert metrics["classification_accuracy_real_percent"] == judge["accuracy_percent"]
 
 
+def test_a_large_sample_gives_a_second_distance_with_less_noise(workplace):
+    write_generator(workplace)
+    params = workplace / "params.yaml"
+    params.write_text(params.read_text().replace("large_sample_count: 0", "large_sample_count: 5000"))
+    run_here("evaluate", workplace)
+    metrics, rows = (contents.decode() for contents in read_outs(workplace))
+    metrics = json.loads(metrics)
+    for name in ("fid", "fid_infinity"):
+        large, noise = metrics[f"{name}_large_sample"], metrics[f"{name}_large_sample_std"]
+        assert 0 < noise < metrics[f"{name}_std"] / 2  # 5,000 digits in place of a few hundred
+        assert large == pytest.approx(metrics[name], abs=5 * metrics[f"{name}_std"])
+        assert large != metrics[name]
+    assert "large" not in rows
+
+
 def test_another_seed_draws_another_sample_within_the_noise(workplace):
     write_generator(workplace)
     results = []
