@@ -171,12 +171,12 @@ def read_train(name, *, batch_size=None):
 
     Raises UserError for a section that is wrong or that the peers cannot train.
     """
-    from flows.sets import for_machine, this_machine
-    from gan.params import parse_section, parse_yaml, read_text
+    from commands.sets import read_train as read_set
+    from gan.params import parse_section
     from gan.training.params import TrainParams
 
     path = ROOT / "sets" / f"{name}.yaml"
-    content = parse_yaml(for_machine(read_text(path), this_machine()), path)["train"]
+    content = read_set(path)
     if batch_size is not None:
         content["batch_size"] = batch_size
     params = parse_section(content, "train", TrainParams, path)
