@@ -10,8 +10,8 @@ _BLOCK_COLUMNS = 5000
 _DEALT = 200
 # More leave fewer images to compare by pixels and cost more themselves.
 _COMPONENTS = 100
-# Of a squared length: some ten times what single precision leaves out.
-_ROUNDING = 1e-5
+# Of a squared length: a hundred times what single precision leaves out of it.
+_ROUNDING = 1e-4
 
 
 def squared_distances(a, b):
