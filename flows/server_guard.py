@@ -14,6 +14,16 @@ import sys
 _END_SECONDS = 3  # for the server to end in order
 _STARTS = 3
 _PR_SET_PDEATHSIG = 1
+# uvicorn's command, but for the garbage collector: the server's classes stay, and looking among them takes a fifth of the start
+_UVICORN = """
+import gc
+gc.disable()
+import prefect.server.api.server
+import uvicorn
+gc.freeze()
+gc.enable()
+uvicorn.main()
+"""
 
 
 def main():
@@ -33,7 +43,7 @@ def main():
 def _serve(descriptor, folder, ended):
     """Run the server until it dies or the flow ends; whether it was the flow."""
     app = ["--app-dir", folder, "--factory", "prefect.server.api.server:create_app"]
-    command = [sys.executable, "-m", "uvicorn", *app, "--fd", str(descriptor), "--log-level", "error", "--lifespan", "on"]
+    command = [sys.executable, "-P", "-c", _UVICORN, *app, "--fd", str(descriptor), "--log-level", "error", "--lifespan", "on"]
     prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
     def end_with_guard():
