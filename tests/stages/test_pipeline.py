@@ -122,6 +122,7 @@ def test_metrics_and_plots_show(project):
         (lambda params: params["train"].update(steps=0), "train.steps = 0: input should be greater than or equal to 1"),
         (lambda params: params["train"].pop("seed"), "train.seed is missing"),
         (lambda params: params["gallery"].update(colums=4), "gallery.colums = 4 is unknown; did you mean columns?"),
+        (lambda params: params["evaluate"].update(large_sample_count=50), "evaluate.large_sample_count = 50: must be 0"),
         (lambda params: params.update(trian={}), "section 'trian' is unknown"),
         (lambda params: params.pop("judge"), "section 'judge' is missing"),
     ],
