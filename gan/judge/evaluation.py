@@ -1,7 +1,7 @@
 """Judging one generator: draw a sample, measure it, and train a classifier on generated digits alone."""
 
 from gan.judge.classifier import accuracy_percent, measure_accuracy, train_classifier
-from gan.judge.metrics import measure, measure_distance
+from gan.judge.metrics import measure, measure_large_sample
 from gan.judge.neighbours import NearImages
 
 # beside the seed: other random numbers than the metrics' sample has
@@ -28,11 +28,9 @@ class Evaluation:
         return measure(images, self._judge(images), self._reference, self._near_training_images)
 
     def large_sample(self, sampler, count):
-        """`fid_large_sample` and `fid_infinity_large_sample`: `measure_distance` of `count` other images, with their noise."""
+        """The metrics of `gan.judge.metrics.measure_large_sample` for `count` other images."""
         images, _ = self._draw(sampler, count=count, seed=[self._seed, LARGE_SAMPLE_STREAM])
-        distances = measure_distance(self._judge(images), self._reference)
-        names = {"fid": "fid_large_sample", "fid_infinity": "fid_infinity_large_sample"}
-        return {new + suffix: distances[old + suffix] for old, new in names.items() for suffix in ("", "_std")}
+        return measure_large_sample(self._judge(images), self._reference)
 
     def classification_accuracy(self, sampler, test_images, test_labels, classifier_params, *, on_epoch=None):
         """The classification accuracy score (Ravuri & Vinyals 2019, arXiv 1905.10887) and, beside it, what real digits reach.

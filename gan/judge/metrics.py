@@ -30,20 +30,12 @@ def measure(images, judged, reference, near_training_images):
     (`gan.judge.classifier.outputs_of`); `near_training_images` is the `gan.judge.neighbours.NearImages` of the images that
     the reference describes. Raises DataError if the reference belongs to another judge.
     """
+    _require_measurable(len(images), judged, reference)
     features, probabilities = judged["features"], judged["probabilities"]
-    if len(images) < MIN_SAMPLES:
-        raise ValueError(f"expected at least {MIN_SAMPLES} samples, got {len(images)}")
-    if not (np.isfinite(features).all() and np.isfinite(probabilities).all()):
-        raise ValueError("expected finite features and probabilities of the samples, got NaN or infinity")
-    if features.shape[1:] != reference.mean.shape:
-        raise DataError(
-            f"the judge gives {features.shape[1]} features, its reference describes {len(reference.mean)}; "
-            "run `dvc repro --force judge`, which makes both"
-        )
     classes = probabilities.argmax(axis=1)
     return _values(
         {
-            **_frechet_statistics(_deal(features), reference),
+            **_frechet_statistics(features, reference),
             "kid": _kernel_statistic(features, reference),
             **_neighbour_statistics(features, reference),
             **_class_statistics(classes, probabilities, reference),
@@ -52,9 +44,14 @@ def measure(images, judged, reference, near_training_images):
     )
 
 
-def measure_distance(judged, reference):
-    """FID and FID-infinity alone, as `measure` gives them, of a sample of any size n >= MIN_SAMPLES: a dict with their noise."""
-    return _values(_frechet_statistics(_deal(judged["features"]), reference))
+def measure_large_sample(judged, reference):
+    """FID and FID-infinity alone, as `measure` would give them, under `fid_large_sample` and `fid_infinity_large_sample`.
+
+    Nothing is compared in pairs here, so that the sample may be large. The arguments and errors are those of `measure`.
+    """
+    _require_measurable(len(judged["features"]), judged, reference)
+    statistics = _frechet_statistics(judged["features"], reference)
+    return _values({f"{name}_large_sample": statistic for name, statistic in statistics.items()})
 
 
 def jackknife(statistic, groups=GROUPS):
@@ -65,6 +62,19 @@ def jackknife(statistic, groups=GROUPS):
     without = np.array([statistic(np.arange(groups) != left_out) for left_out in range(groups)])
     deviation = np.sqrt((groups - 1) / groups * np.sum((without - without.mean()) ** 2))
     return float(statistic(np.ones(groups, bool))), float(deviation)
+
+
+def _require_measurable(count, judged, reference):
+    if count < MIN_SAMPLES:
+        raise ValueError(f"expected at least {MIN_SAMPLES} samples, got {count}")
+    if not all(np.isfinite(values).all() for values in judged.values()):
+        raise ValueError("expected finite features and probabilities of the samples, got NaN or infinity")
+    features = judged["features"]
+    if features.shape[1:] != reference.mean.shape:
+        raise DataError(
+            f"the judge gives {features.shape[1]} features, its reference describes {len(reference.mean)}; "
+            "run `dvc repro --force judge`, which makes both"
+        )
 
 
 def _deal(samples):
@@ -89,9 +99,9 @@ def _values(statistics):
     return values
 
 
-def _frechet_statistics(groups, reference):
-    """FID and FID-infinity (gan.judge.frechet) of groups of features."""
-    moments = GroupedMoments(groups)
+def _frechet_statistics(features, reference):
+    """FID and FID-infinity: gan.judge.frechet."""
+    moments = GroupedMoments(_deal(features))
     real = Gaussian(reference.mean, reference.covariance)
     return {
         "fid": lambda kept: moments.distance(kept, real),
@@ -104,7 +114,6 @@ def _kernel_statistic(features, reference):
     arXiv 1801.01401, section 4; over all pairs instead of many small blocks. Near 0 it can be negative.
     """
     kernels = GroupedKernel(_deal(features), reference.features)
-
     return lambda kept: kernels.mean_within(kept) + reference.kernel_mean - 2 * kernels.mean_across(kept)
 
 

@@ -8,7 +8,7 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics.pairwise import polynomial_kernel
 
 from gan.errors import DataError
-from gan.judge.metrics import GROUPS, MIN_SAMPLES, jackknife, measure, measure_distance
+from gan.judge.metrics import GROUPS, MIN_SAMPLES, jackknife, measure, measure_large_sample
 from gan.judge.neighbours import NearImages
 from gan.judge.reference import Reference, build_reference, copy_thresholds
 
@@ -83,8 +83,12 @@ def test_fid_of_a_shift_is_its_squared_length(reference, training):
 def test_the_distance_alone_is_the_one_among_all_metrics(reference, training):
     _, judged = sample = draw(700, seed=5, shift=1.0)
     metrics = measured(sample, reference, training)
-    alone = measure_distance(judged, reference)
-    assert alone == {name: metrics[name] for name in ("fid", "fid_std", "fid_infinity", "fid_infinity_std")}
+    assert measure_large_sample(judged, reference) == {
+        "fid_large_sample": metrics["fid"],
+        "fid_large_sample_std": metrics["fid_std"],
+        "fid_infinity_large_sample": metrics["fid_infinity"],
+        "fid_infinity_large_sample_std": metrics["fid_infinity_std"],
+    }
 
 
 def test_precision_recall_density_and_coverage_agree_with_their_definitions(reference, training):
@@ -169,9 +173,13 @@ def test_nan_and_too_few_samples_are_refused(reference, training):
     images, judged = draw(MIN_SAMPLES, seed=10)
     with pytest.raises(ValueError, match="at least 100 samples, got 99"):
         measure(images[:-1], judged, reference, NearImages(training[0]))
+    with pytest.raises(ValueError, match="at least 100 samples, got 99"):
+        measure_large_sample({name: values[:-1] for name, values in judged.items()}, reference)
     judged["features"][3, 2] = np.nan
     with pytest.raises(ValueError, match="NaN"):
         measure(images, judged, reference, NearImages(training[0]))
+    with pytest.raises(ValueError, match="NaN"):
+        measure_large_sample(judged, reference)
 
 
 def test_the_jackknife_of_a_mean_is_its_standard_error():
