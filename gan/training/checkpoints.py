@@ -55,7 +55,7 @@ class Scratch:
         self._log = log
 
     def __enter__(self):
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
         deadline = time.monotonic() + self._wait_seconds
         waiting = False
         while not self._try_lock():
@@ -65,6 +65,7 @@ class Scratch:
                 self._log(f"waiting up to {self._wait_seconds:.0f} s for process {self._holder()}, which runs this very training")
             waiting = True
             time.sleep(0.1)
+        self.folder.mkdir(exist_ok=True)  # under the lock, as its removal: Path.mkdir fails on a folder that goes at that moment
         for unfinished in self.folder.glob(".checkpoint-*"):  # of a process that was killed while writing
             unfinished.unlink()
         self._lock.truncate(0)

@@ -136,6 +136,13 @@ def test_a_second_process_is_refused_with_the_firsts_number(tmp_path, holder, lo
         pass
 
 
+def test_only_who_holds_the_lock_makes_the_folder(tmp_path, holder, log):
+    (tmp_path / "key").rmdir()
+    with pytest.raises(UserError, match="already running"), Scratch(tmp_path, "key", wait_seconds=0.2, log=log.append):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["key.lock"]
+
+
 def test_the_lock_of_a_killed_process_is_free(tmp_path, holder):
     holder.kill()
     holder.wait()
