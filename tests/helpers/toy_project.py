@@ -356,12 +356,17 @@ class Runs:
         return state["type"], state["name"]
 
     def tasks(self, run_id):
-        """Task name -> state name, in the order of starting; waits until the server has taken in the last task's end."""
+        """Task name -> state name, in the order of starting; waits until the server has taken in the last task's end.
+
+        A task run reaches the server by way of events, later than what it logged: all that logged must be there.
+        """
         where = {"flow_runs": {"id": {"any_": [run_id]}}}
 
         def finished():
+            logged = {item["task_run_id"] for item in self._log_records(run_id) if item["task_run_id"]}
             found = self._post("/task_runs/filter", where)
-            return found if all(item["end_time"] for item in found) else None
+            complete = logged <= {item["id"] for item in found} and all(item["end_time"] for item in found)
+            return found if complete else None
 
         found = wait_for(finished, 15, "the end of all task runs")
         found.sort(key=lambda item: item["start_time"])
@@ -369,8 +374,11 @@ class Runs:
 
     def logs(self, run_id):
         """The lines of a flow run's log, its tasks' included."""
+        return [item["message"] for item in self._log_records(run_id)]
+
+    def _log_records(self, run_id):
         where = {"logs": {"flow_run_id": {"any_": [run_id]}}, "sort": "TIMESTAMP_ASC", "limit": 200}
-        return [item["message"] for item in self._post("/logs/filter", where)]
+        return self._post("/logs/filter", where)
 
     def artifacts(self, run_id):
         """Artifact key -> artifact."""
