@@ -6,19 +6,20 @@ from gan.errors import UserError
 from gan.runtime import INSTRUCTIONS, NATIVE, processor_kind, require_instructions
 
 _THIS = re.compile(r"^( +(processor|instructions|compute_precision): )this\b", re.MULTILINE)
-_WITH_BFLOAT16 = "avx512_bf16"
 
 
 def this_machine():
     """What suits this machine, by the name of the parameter of training that asks for it by saying `this`.
 
-    The kind of its processor; the newest instructions that it has; and bfloat16 where it has products in bfloat16, else float32.
+    The kind of its processor; the newest instructions that it has; and the precision in which it is fastest with these.
     """
-    instructions = _newest_instructions()
+    processor, instructions = processor_kind(), _newest_instructions()
+    # products in it: twice as fast as in float32 on AMD's processors, more with AMX, slower on Intel's without (docs/speed.md)
+    fast = instructions == "amx_bf16" or (instructions == "avx512_bf16" and processor.startswith("AMD "))
     return {
-        "processor": processor_kind(),
+        "processor": processor,
         "instructions": instructions,
-        "compute_precision": "bfloat16" if instructions == _WITH_BFLOAT16 else "float32",
+        "compute_precision": "bfloat16" if fast else "float32",
     }
 
 

@@ -23,6 +23,7 @@ INSTRUCTIONS = {
     "avx2": ({"avx2", "fma"}, "AVX2", "AVX2"),
     "avx512": ({"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"}, "AVX512_CORE", "AVX512"),
     "avx512_bf16": ({"avx512_bf16"}, "AVX512_CORE_BF16", "AVX512_BF16"),
+    "amx_bf16": ({"avx512_bf16", "amx_tile", "amx_bf16"}, "AVX512_CORE_AMX", "AMX"),
 }
 # Variables of a shell that choose kernels; those that only say how much is logged are kept.
 _TENSORFLOW_PREFIXES = ("TF_", "TENSORFLOW_", "XLA_", "ONEDNN_", "DNNL_")

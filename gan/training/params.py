@@ -64,7 +64,7 @@ class TrainParams(Section):
     # their number changes the bytes
     threads: int = Field(ge=1, le=256)
     # the newest that kernels may use (`gan.runtime.INSTRUCTIONS`), so that a processor with more gives the same bytes
-    instructions: Literal["avx2", "avx512", "avx512_bf16", "native"]
+    instructions: Literal["avx2", "avx512", "avx512_bf16", "amx_bf16", "native"]
     device: str = Field(min_length=1)  # "cpu", or a GPU by the name that TensorFlow gives it
     # the kind (`gan.runtime.processor_kind`) where the result depends on it, so that no cache gives one kind's to another
     processor: str = Field(min_length=1)

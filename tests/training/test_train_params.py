@@ -39,7 +39,10 @@ def lecture():
             {"instructions": "native"},
             "train: processor = 'any', but only dense networks with .* round alike everywhere; set train.processor to '",
         ),
-        ({"instructions": "avx"}, "train.instructions = 'avx': input should be 'avx2', 'avx512', 'avx512_bf16' or 'native'"),
+        (
+            {"instructions": "avx"},
+            "train.instructions = 'avx': input should be 'avx2', 'avx512', 'avx512_bf16', 'amx_bf16' or 'native'",
+        ),
         ({"conditional": "yes"}, "train.conditional = 'yes': input should be a valid boolean"),
         ({"clusters": 1}, "train: clusters = 1 with conditional = False: .* choose clusters = 0, or at least 2"),
         ({"clusters": 5, "conditional": True}, "train: clusters = 5 with conditional = True: .* choose clusters = 0"),
