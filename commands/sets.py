@@ -12,13 +12,15 @@ import click
 from flows.sets import for_machine, this_machine
 from gan.errors import ParamsError, UserError
 from gan.files import write_bytes
-from gan.params import PARAMS, parse_section, parse_yaml, read_file, read_section, read_text
+from gan.params import PARAMS, parse_section, parse_yaml, read_file, read_text
 from gan.training.params import TrainParams
 
 SETS = Path("sets")
 SECTION = "train"
 TRIAL_SECONDS, TRIAL_IMAGES = 8.0, 2000  # ten seconds with the start
 # from its name to its last indented line: blank lines and comments before the section that follows are that one's
+STEPS_TEXT = re.compile(r"^( +steps: )(\d+ *)", re.MULTILINE)
+STEPS_GRAIN = 100  # a number that is chosen by the clock is no more exact than that
 SECTION_TEXT = re.compile(rf"^{SECTION}:.*?(?=\s*^\S|\s*\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -27,18 +29,31 @@ def set_names():
     return sorted(path.stem for path in SETS.glob("*.yaml"))
 
 
-def use_set(name, params_path):
-    """Put the set `name` into the file at `params_path`; one line for each parameter that changed."""
-    path = SETS / f"{name}.yaml"
-    if name not in set_names():
-        raise UserError(f"there is no set {name!r} in {SETS}/; choose from {', '.join(set_names())}")
+def use_set(name, params_path, *, steps=None):
+    """Put the set `name` into the file at `params_path`; one line for each parameter that changed.
+
+    steps: how many it trains, by default its own number.
+    """
+    path = set_path(name)
     new, old = read_train(path), read_file(params_path).get(SECTION)
+    section = section_text(path)
+    if steps is not None:
+        section = STEPS_TEXT.sub(lambda match: f"{match[1]}{steps:<{len(match[2])}}", section, count=1)
+        new = {**new, "steps": steps}
+        parse_section(new, SECTION, TrainParams, path)
     text = Path(params_path).read_text(encoding="utf-8")
-    replaced, count = SECTION_TEXT.subn(lambda _: section_text(path), text)
+    replaced, count = SECTION_TEXT.subn(lambda _: section, text)
     if count != 1:
         raise ParamsError(f"{params_path}: expected one section {SECTION!r} in block style, found {count}")
     write_bytes(params_path, replaced.encode())
     return differences(old if isinstance(old, dict) else {}, new)
+
+
+def set_path(name):
+    """The file of the set `name`; UserError if there is none."""
+    if name not in set_names():
+        raise UserError(f"there is no set {name!r} in {SETS}/; choose from {', '.join(set_names())}")
+    return SETS / f"{name}.yaml"
 
 
 def read_train(path):
@@ -124,12 +139,22 @@ def sets(params):
 @click.argument("name")
 @click.option("--params", default=PARAMS, show_default=True, metavar="FILE", help="The file to change.")
 @click.option("--trial", is_flag=True, help="Train for ten seconds as well, and say how long the whole training takes here.")
-def use(name, params, trial):
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=1.0),
+    metavar="S",
+    help="Train for ten seconds first, and choose as many steps as S seconds of training have here.",
+)
+def use(name, params, trial, seconds):
     """Put the set NAME, a file of sets/ without its .yaml, into params.yaml, and print every value that changed."""
-    changed = use_set(name, params)
-    click.echo("\n".join(changed or [f"{params} holds the set {name} already"]))
-    if trial:
-        train = read_section(params, SECTION, TrainParams)
+    train, steps, speed = parse_section(read_train(set_path(name)), SECTION, TrainParams), None, None
+    if trial or seconds:
         click.echo("training for ten seconds ...", err=True)
         speed = steps_a_second(train)
-        click.echo(f"training takes about {train.steps / speed:.0f} s here: {train.steps} steps, {speed:.3g} a second")
+    if seconds:
+        steps = max(STEPS_GRAIN, int(seconds * speed) // STEPS_GRAIN * STEPS_GRAIN)
+    changed = use_set(name, params, steps=steps)
+    click.echo("\n".join(changed or [f"{params} holds the set {name} already"]))
+    if speed:
+        steps = steps or train.steps
+        click.echo(f"training takes about {steps / speed:.0f} s here: {steps} steps, {speed:.3g} a second")

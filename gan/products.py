@@ -1,4 +1,7 @@
-"""Dense layers that round alike on every processor, for networks compiled by XLA as `gan.runtime` has it set up."""
+"""Layers for their surroundings: dense ones that round alike on every processor under XLA, activations that a graph can fuse.
+
+XLA is meant as `gan.runtime` has it set up.
+"""
 
 import keras
 import tensorflow as tf
@@ -23,6 +26,15 @@ def product(a, b):
 def with_alike_products(model):
     """A copy of a Keras model with `product` in its dense layers; it has the model's weights and order of weights."""
     return _copy(model, lambda layer: _Dense if type(layer) is keras.layers.Dense else type(layer))
+
+
+def with_fused_activations(model):
+    """A copy of a Keras model whose LeakyReLUs take their gradients from their outputs; it has the model's weights.
+
+    TensorFlow's graph optimiser makes one operation of a convolution or product, its biases and a LeakyReLU if nothing else asks
+    for what lies in between. A gradient by the inputs would.
+    """
+    return _copy(model, lambda layer: _LeakyReLU if type(layer) is keras.layers.LeakyReLU else type(layer))
 
 
 def function_of(model):
@@ -64,3 +76,14 @@ class _Dense(keras.layers.Dense):
             # no value changes, since tanh is 1 from 10 on; it keeps tanh from the products' library, where its rounding varies
             sums = tf.where(tf.abs(sums) < _TANH_IS_ONE, sums, _TANH_IS_ONE * tf.sign(sums))
         return self.activation(sums)
+
+
+class _LeakyReLU(keras.layers.LeakyReLU):
+    def call(self, inputs):
+        @tf.custom_gradient
+        def leaky_relu(x):
+            y = tf.nn.leaky_relu(x, self.negative_slope)
+            # outputs have the signs of inputs, as the slope is positive
+            return y, lambda upstream: tf.raw_ops.LeakyReluGrad(gradients=upstream, features=y, alpha=self.negative_slope)
+
+        return leaky_relu(inputs)

@@ -48,7 +48,7 @@ class Peer:
         return tf.while_loop(lambda index, *_: index < BLOCK_STEPS, body, (tf.constant(0), *first))[1:]
 
     def _step(self, g, before, after, real, d_latents, g_latents):
-        tf, parts, batch = self._tf, min(self._set.threads, self._set.batch_size), self._set.batch_size
+        tf, parts, batch = self._tf, max(1, self._set.threads // 2), self._set.batch_size
         rows_of = [slice(part * batch // parts, (part + 1) * batch // parts) for part in range(parts)]
 
         def body(index, *_):

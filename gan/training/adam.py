@@ -22,7 +22,10 @@ def adam_update(
     Returns the new (weights, first_moments, second_moments), lists of the same shapes.
     """
     rate = learning_rate * tf.sqrt(1.0 - tf.pow(beta_2, update)) / (1.0 - tf.pow(beta_1, update))
-    first_moments = [m + (g - m) * (1.0 - beta_1) for m, g in zip(first_moments, gradients, strict=True)]
+    if beta_1 == 0:
+        first_moments = gradients
+    else:
+        first_moments = [m + (g - m) * (1.0 - beta_1) for m, g in zip(first_moments, gradients, strict=True)]
     second_moments = [v + (g * g - v) * (1.0 - beta_2) for v, g in zip(second_moments, gradients, strict=True)]
     if update_clip > 0:
         limit = update_clip * learning_rate

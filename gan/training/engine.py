@@ -10,11 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from gan.images import CLASSES, HALF_RANGE, IMAGE_SHAPE
-from gan.products import with_alike_products
+from gan.products import with_alike_products, with_fused_activations
 from gan.training import threefry
 from gan.training.batches import Epochs
 from gan.training.clusters import cluster, latent_bounds, latents_in
-from gan.training.networks import build_discriminator, build_generator, logits_of
+from gan.training.networks import build_discriminator, build_generator, logits_of, on_squares
 from gan.training.step import TrainingStep
 
 BLOCK_STEPS = 25  # a log interval of 50 in two calls; larger blocks cost memory and gain under 1 %
@@ -62,16 +62,19 @@ class Engine:
             classes=CLASSES if params.conditional else params.clusters,
             **common,
         )
-        self._images = tf.constant(images)
+        networks = self.generator, logits_of(self.discriminator)
+        self._on_squares = params.network == "conv"
+        if self._on_squares:
+            networks = on_squares(*networks)
+        self._images = tf.nn.space_to_depth(images, 2) if self._on_squares else tf.constant(images)
         self._labels = None if labels is None else tf.constant(labels.astype(np.int32))
         self._epochs = None
         if params.sampling == "without_replacement":
             self._epochs = Epochs(len(images), params.batch_size, seed=params.seed)
         xla = params.compiler == "xla"
-        parts = 1 if xla else min(params.threads, params.batch_size, SAMPLE_COUNT)
-        networks = self.generator, logits_of(self.discriminator)
-        if xla:
-            networks = map(with_alike_products, networks)
+        # in every step there are two things to do at a time, such as the discriminator on real images and on fakes
+        parts = 1 if xla else max(1, min(params.threads // 2, params.batch_size, SAMPLE_COUNT))
+        networks = map(with_alike_products if xla else with_fused_activations, networks)
         self.step = step_class(params, *networks, parts=parts)
         self._train_block = tf.function(self._block, autograph=False)
         self._compiled_steps = tf.function(self._steps, autograph=False, jit_compile=xla)
@@ -116,7 +119,8 @@ class Engine:
 
         With labels, they show 0, 1, ..., 9, 0, 1, ...
         """
-        return self._sample(self._shown_weights(state)).numpy()
+        images = self._sample(self._shown_weights(state))
+        return (tf.nn.depth_to_space(images, 2) if self._on_squares else images).numpy()
 
     def generator_weights(self, state):
         """The generator's weights in `state`, averaged if an average is kept, as a list of float32 arrays, in Keras' order."""

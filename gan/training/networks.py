@@ -68,6 +68,25 @@ def logits_of(discriminator):
     return keras.Model(discriminator.input, discriminator.get_layer("logits").output, name="discriminator_logits")
 
 
+def on_squares(generator, d_logits):
+    """The `conv` networks with float32 [n, 14, 14, 4] in the place of images: a square of 2 x 2 pixels is four channels.
+
+    `tf.nn.space_to_depth` makes squares of images, and `depth_to_space` images of squares. Both networks compute in squares
+    anyway, so between the two nothing has to be rearranged. The weights are those of the models as they are now.
+    """
+    squares = keras.Model(generator.input, generator.get_layer("squares").output, name="generator_of_squares")
+
+    def copy(operation):
+        if type(operation).__name__ == "SpaceToDepth":
+            return keras.layers.Identity(name="squares_already")
+        return type(operation).from_config(operation.get_config())
+
+    inputs = [keras.Input(squares.output.shape[1:], name="squares"), *d_logits.inputs[1:]]
+    of_squares = keras.models.clone_model(d_logits, input_tensors=_one_or_all(inputs), clone_function=copy)
+    of_squares.set_weights(d_logits.get_weights())
+    return squares, of_squares
+
+
 def _dense_generator(layers, x, units):
     for width in units:
         x = layers.leaky_relu(layers.dense(x, width))
@@ -84,13 +103,12 @@ def _dense_discriminator(layers, images, units):
 
 def _conv_generator(layers, x, units):
     coarse, fine = units
-    x = keras.layers.Reshape((7, 7, coarse), name="coarse")(layers.dense(x, 7 * 7 * coarse))
-    x = layers.leaky_relu(x)
+    x = layers.leaky_relu(layers.reshape(layers.dense(x, 7 * 7 * coarse), (7, 7, coarse), name="coarse"))
     x = layers.leaky_relu(layers.convolution(x, coarse, 3))  # [n, 7, 7, coarse]
-    x = layers.leaky_relu(keras.ops.depth_to_space(layers.convolution(x, 4 * fine, 3), 2))  # [n, 14, 14, fine]
+    x = keras.ops.depth_to_space(layers.leaky_relu(layers.convolution(x, 4 * fine, 3)), 2)  # [n, 14, 14, fine]
     x = layers.leaky_relu(layers.convolution(x, fine, 3))
-    x = keras.ops.depth_to_space(layers.convolution(x, 4, 3), 2)  # [n, 28, 28, 1]
-    return keras.layers.Activation("tanh", dtype="float32", name="images")(x)
+    x = keras.layers.Activation("tanh", dtype="float32", name="squares")(layers.convolution(x, 4, 3))  # [n, 14, 14, 4]
+    return keras.ops.depth_to_space(x, 2)  # [n, 28, 28, 1]
 
 
 def _conv_discriminator(layers, images, units):
@@ -98,7 +116,7 @@ def _conv_discriminator(layers, images, units):
     x = keras.ops.space_to_depth(images, 2)  # [n, 14, 14, 4]
     x = layers.leaky_relu(layers.convolution(x, fine, 3))
     x = layers.leaky_relu(layers.convolution(x, coarse, 4, strides=2))  # [n, 7, 7, coarse]
-    return layers.leaky_relu(layers.dense(keras.layers.Flatten(name="flatten")(x), width))
+    return layers.leaky_relu(layers.dense(layers.reshape(x, (7 * 7 * coarse,), name="flatten"), width))
 
 
 class _Layers:
@@ -121,6 +139,10 @@ class _Layers:
         return keras.layers.Conv2D(channels, size, strides, "same", kernel_initializer=initializer, dtype=self._dtype, name=name)(
             x
         )
+
+    def reshape(self, x, shape, *, name):
+        # in the others' type: by itself it would ask for float32, and what follows for its own again
+        return keras.layers.Reshape(shape, dtype=self._dtype, name=name)(x)
 
     def leaky_relu(self, x):
         return keras.layers.LeakyReLU(negative_slope=self._leaky_slope, dtype=self._dtype, name=self._name("leaky_relu"))(x)

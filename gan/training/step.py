@@ -1,7 +1,8 @@
 """One training step of a GAN: which network is updated when, on what, by which loss.
 
 The three orders of updates come first; each is a few lines. Everything is a pure function of tensors: a step takes the state, a
-dict of lists of float32 tensors, and returns a new one.
+dict of lists of float32 tensors, and returns a new one. Images are float32 [B, 28, 28, 1] in [-1, 1] or, for convolutional
+networks, the same in squares: [B, 14, 14, 4] (`gan.training.networks.on_squares`).
 
     g, d                the weights of generator and discriminator, in Keras' order
     g_m, g_v, d_m, d_v  their Adam's first and second moments, of the same shapes
@@ -32,7 +33,7 @@ class TrainingStep:
     def __call__(self, state, step, real, d_latents, g_latents, labels=None):
         """Train step number `step` (int32 scalar): (new state, float32 [3]: G loss, D loss, D accuracy in percent).
 
-        real: float32 [B, 28, 28, 1] in [-1, 1]; d_latents, g_latents: float32 [B, latent_dim], for the two networks' updates;
+        real: images; d_latents, g_latents: float32 [B, latent_dim], for the two networks' updates;
         labels: int32 [B], those of the real images, for networks that are told digits or clusters. Fakes have the same; where
         they are clusters, the latents must lie in them (`gan.training.clusters.latents_in`). Each figure is taken before its own
         update; D's are the mean of real and fake.
@@ -105,16 +106,16 @@ class TrainingStep:
         return self._apply(state, "g", tape.gradient(loss, state["g"]), step, tf.cast(step, tf.float32) + 1), loss
 
     def fakes(self, weights, latents):
-        """Images float32 [B, 28, 28, 1] from latents, and their labels; a generator reads its clusters off the latents."""
+        """Images from latents, and their labels; a generator reads its clusters off the latents."""
         latents, labels = latents
         return self.generate(weights, latents, labels if self.params.conditional else None), labels
 
     def generate(self, weights, latents, labels):
-        """Images float32 [B, 28, 28, 1] in [-1, 1] from latents float32 [B, latent_dim] and labels int32 [B] or None."""
+        """Images from latents float32 [B, latent_dim] and labels int32 [B] or None."""
         return self._in_parts(self._generator, weights, latents, labels)
 
     def classify(self, weights, images, labels):
-        """The discriminator's logits float32 [B, 1] for images float32 [B, 28, 28, 1] and labels int32 [B] or None."""
+        """The discriminator's logits float32 [B, 1] for images and labels int32 [B] or None."""
         return self._in_parts(self._d_logits, weights, images, labels)
 
     def _add_penalties(self, gradients, weights, step, penalised):
@@ -163,7 +164,7 @@ class TrainingStep:
         return {**state, network: weights, f"{network}_m": first, f"{network}_v": second}
 
     def _in_parts(self, network, weights, inputs, labels):
-        """`network` on a batch, part by part: without XLA, a part a thread is faster than all threads in each operation."""
+        """`network` on a batch, part by part: without XLA, more operations are faster than more threads in each."""
         ends = [inputs.shape[0] * part // self._parts for part in range(self._parts + 1)]
         outputs = []
         for start, end in zip(ends, ends[1:], strict=False):

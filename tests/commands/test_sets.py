@@ -4,7 +4,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from flows import sets
 from flows.sets import for_machine, this_machine
 from gan import runtime
 from gan.errors import UserError
@@ -80,24 +82,57 @@ def test_switching_replaces_the_section_alone_and_says_what_changed(folder):
     assert (folder / "params.yaml").read_text() == original
 
 
+def test_so_many_seconds_are_so_many_steps(folder, monkeypatch):
+    from commands import sets as command_sets
+
+    tried = []
+    monkeypatch.setattr(command_sets, "steps_a_second", lambda train: tried.append(train) or 87.9)
+    done = CliRunner().invoke(command_sets.use, ["conditional-60s", "--seconds", "60"])
+    assert done.exit_code == 0, done.output
+    assert [train.batch_size for train in tried] == [64]
+    assert "train.steps: 5001 -> 5200" in done.output  # the clock says 5274
+    assert done.output.splitlines()[-1] == "training takes about 59 s here: 5200 steps, 87.9 a second"
+    text = (folder / "params.yaml").read_text()
+    assert "\n  steps: 5200                      # updates of the generator\n" in text
+    assert text.startswith(BEFORE) and text.endswith(AFTER)
+
+    before = (folder / "params.yaml").read_bytes()
+    done = CliRunner().invoke(command_sets.use, ["conditional-60s", "--seconds", "10"])
+    assert isinstance(done.exception, UserError) and "warm_up_steps = 500 reaches into the decay" in str(done.exception)
+    assert (folder / "params.yaml").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_the_seconds_are_tried_on_this_machine(folder):
+    done = command(folder, "use", "lecture", "--seconds", "20")
+    assert done.returncode == 0, done.stderr
+    steps = read_file("params.yaml")["train"]["steps"]
+    assert f"s here: {steps} steps" in done.stdout and steps % 100 == 0
+
+
 AVX2 = {"avx2", "fma"}
 AVX512 = AVX2 | {"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"}
+BFLOAT16 = AVX512 | {"avx512_bf16"}
+AMX = BFLOAT16 | {"amx_tile", "amx_bf16"}
 
 
 @pytest.mark.parametrize(
-    ("x86", "flags", "instructions", "precision"),
+    ("maker", "flags", "instructions", "precision"),
     [
-        (True, AVX2, "avx2", "float32"),
-        (True, AVX512, "avx512", "float32"),
-        (True, AVX512 | {"avx512_bf16"}, "avx512_bf16", "bfloat16"),
-        (True, {"sse4_2"}, "native", "float32"),
-        (False, set(), "native", "float32"),
+        ("AMD", AVX2, "avx2", "float32"),
+        ("Intel", AVX512, "avx512", "float32"),
+        ("AMD", BFLOAT16, "avx512_bf16", "bfloat16"),
+        ("Intel", BFLOAT16, "avx512_bf16", "float32"),
+        ("Intel", AMX, "amx_bf16", "bfloat16"),
+        ("Intel", {"sse4_2"}, "native", "float32"),
+        ("aarch64", set(), "native", "float32"),
     ],
 )
 @pytest.mark.parametrize("name", ["conditional-60s", "unconditional-60s", "conditional-350s"])
-def test_a_set_asks_for_what_the_processor_has(monkeypatch, name, x86, flags, instructions, precision):
-    monkeypatch.setattr(runtime, "_is_x86", lambda: x86)
+def test_a_set_asks_for_what_the_processor_has(monkeypatch, name, maker, flags, instructions, precision):
+    monkeypatch.setattr(runtime, "_is_x86", lambda: maker != "aarch64")
     monkeypatch.setattr(runtime, "_processor_flags", lambda: flags)
+    monkeypatch.setattr(sets, "processor_kind", lambda: f"{maker} 1-2")
     train = parse_yaml(for_machine((ROOT / "sets" / f"{name}.yaml").read_text(), this_machine()), name)["train"]
     assert (train["instructions"], train["compute_precision"]) == (instructions, precision)
     parse_section(train, "train", TrainParams)  # such a combination is none that is refused

@@ -18,7 +18,8 @@ def test_first_update_by_hand(tensorflow):
     np.testing.assert_allclose(v[0], [0.004, 0.016], rtol=1e-5)
 
 
-def test_hundred_updates_agree_with_keras(tensorflow):
+@pytest.mark.parametrize("beta_1", [0.9, 0.0])
+def test_hundred_updates_agree_with_keras(tensorflow, beta_1):
     import keras
 
     from gan.training.adam import adam_update
@@ -27,11 +28,14 @@ def test_hundred_updates_agree_with_keras(tensorflow):
     start = rng.normal(size=(20, 30)).astype(np.float32)
     gradients = rng.normal(size=(100, 20, 30)).astype(np.float32) * np.logspace(-6, 1, 100)[:, None, None].astype(np.float32)
     variable = keras.Variable(start)
-    optimizer = keras.optimizers.Adam(**KERAS_OPTIONS)
+    changed = {"beta_1": beta_1}
+    optimizer = keras.optimizers.Adam(**KERAS_OPTIONS | changed)
     weights, m, v = [tensorflow.constant(start)], [tensorflow.zeros_like(start)], [tensorflow.zeros_like(start)]
     for index, gradient in enumerate(gradients):
         optimizer.apply([tensorflow.constant(gradient)], [variable])
-        weights, m, v = adam_update(weights, [tensorflow.constant(gradient)], m, v, update=np.float32(index + 1), **OPTIONS)
+        weights, m, v = adam_update(
+            weights, [tensorflow.constant(gradient)], m, v, update=np.float32(index + 1), **OPTIONS | changed
+        )
     np.testing.assert_allclose(weights[0], variable.value, rtol=2e-6, atol=1e-7)
 
 

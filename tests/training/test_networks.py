@@ -170,3 +170,35 @@ def test_a_saved_conv_model_loads_without_this_project(tensorflow, tmp_path):
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True, timeout=120)
     expected = generator([latents, np.arange(10, dtype=np.int32)])
     np.testing.assert_allclose(np.load(tmp_path / "images.npy"), expected, atol=1e-2)  # bfloat16: threads round apart
+
+
+@pytest.mark.parametrize("labels", [None, [3, 9]], ids=["unconditional", "conditional"])
+def test_in_squares_the_networks_give_the_same_numbers(tensorflow, labels):
+    from gan.training.networks import build_discriminator, build_generator, logits_of, on_squares
+
+    generator = build_generator(**CONV_GENERATOR, conditional=labels is not None)
+    d_logits = logits_of(build_discriminator(**CONV_DISCRIMINATOR, classes=0 if labels is None else 10))
+    g_squares, d_squares = on_squares(generator, d_logits)
+    more = [] if labels is None else [tensorflow.constant(labels)]
+    latents = tensorflow.random.stateless_normal([2, 64], [1, 2])
+    images = generator([latents, *more] if more else latents)
+    squares = g_squares([latents, *more] if more else latents)
+    assert squares.shape == (2, 14, 14, 4)
+    np.testing.assert_array_equal(tensorflow.nn.depth_to_space(squares, 2), images)
+    logits = d_logits([images, *more] if more else images)
+    np.testing.assert_array_equal(d_squares([squares, *more] if more else squares), logits)
+    for model, on in ((generator, g_squares), (d_logits, d_squares)):  # training hands the weights of one to the other
+        assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), on.get_weights(), strict=True))
+
+
+@pytest.mark.bfloat16
+def test_layers_of_one_precision_need_no_casts_between_them(tensorflow):
+    from gan.training.networks import build_discriminator, build_generator
+
+    for model in (
+        build_generator(**CONV_GENERATOR, precision="bfloat16"),
+        build_discriminator(**CONV_DISCRIMINATOR, precision="bfloat16"),
+    ):
+        types = [layer.output.dtype for layer in model.layers]
+        inner = types[types.index("bfloat16") :]
+        assert inner == sorted(inner)  # bfloat16 from its first layer on, then float32 to the end
