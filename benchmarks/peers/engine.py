@@ -40,7 +40,7 @@ class Peer:
         state = self._engine.initial_state()
         arrays = {f"generator_{i}": w.numpy() for i, w in enumerate(state["g"])}
         arrays |= {f"discriminator_{i}": w.numpy() for i, w in enumerate(state["d"])}
-        for name, block in zip(("indices", "d_latents", "g_latents"), self._engine._compiled_draw(0), strict=True):
+        for name, block in self._engine.draws(0).items():
             arrays[name] = block.numpy()[:steps]
         np.savez(path, **arrays)
 

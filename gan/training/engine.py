@@ -106,13 +106,21 @@ class Engine:
 
         Raises NonFiniteError naming the first step with a loss that is NaN or infinite.
         """
-        epochs = self._epochs
-        indices = None if epochs is None else tf.constant(epochs.indices(first_step, BLOCK_STEPS))
-        state, rows = self._train_block(state, tf.constant(first_step), tf.constant(count), indices)
+        state, rows = self._train_block(state, tf.constant(first_step), tf.constant(count), self._epoch_indices(first_step))
         rows = rows.numpy()[:count]
         for offset, column in zip(*np.nonzero(~np.isfinite(rows)), strict=True):
             raise NonFiniteError(f"step {first_step + offset}: {HISTORY_COLUMNS[column]} is {rows[offset, column]}")
         return state, rows
+
+    def draws(self, first_step):
+        """What a block from `first_step` on is trained on, by name: tensors of BLOCK_STEPS rows, one a step.
+
+        "indices": int32 [.., batch_size], of the real images; "d_latents" and "g_latents": float32 [.., batch_size, latent_dim],
+        as they are before clusters move them.
+        """
+        indices, d_latents, g_latents = self._compiled_draw(tf.constant(first_step))
+        of_epochs = self._epoch_indices(first_step)
+        return {"indices": indices if of_epochs is None else of_epochs, "d_latents": d_latents, "g_latents": g_latents}
 
     def samples(self, state):
         """SAMPLE_COUNT images float32 [16, 28, 28, 1] in [-1, 1] from latents that are fixed for the run.
@@ -131,6 +139,9 @@ class Engine:
         self.generator.set_weights(self.generator_weights(state))
         self.discriminator.set_weights([weight.numpy() for weight in state["d"]])
         return self.generator, self.discriminator
+
+    def _epoch_indices(self, first_step):
+        return None if self._epochs is None else tf.constant(self._epochs.indices(first_step, BLOCK_STEPS))
 
     def _block(self, state, first_step, count, indices):
         drawn_indices, d_latents, g_latents = self._compiled_draw(first_step)

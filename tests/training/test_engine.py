@@ -176,6 +176,7 @@ def test_without_replacement_each_image_is_seen_once_an_epoch_however_steps_are_
     monkeypatch.setattr(engine, "_train_block", engine._block)
     engine.advance(engine.initial_state(), 0, 25)
     np.testing.assert_array_equal(np.sort(seen[0].numpy().ravel()[:800].reshape(4, 200)), np.tile(np.arange(200), (4, 1)))
+    np.testing.assert_array_equal(engine.draws(0)["indices"], seen[0])  # what a benchmark hands to others
 
 
 def test_a_run_that_stops_at_every_block_ends_in_the_same_bytes(engine, tmp_path):
