@@ -203,8 +203,10 @@ def test_ten_scheduled_runs_with_changes_a_failure_and_a_cancel_leave_exactly_th
         training = wait_for(
             lambda: [run for run in runs.of_deployment("ten") if "step 3/200" in runs.logs(run["id"])], 150, "training"
         )
+        (project.control / "hold-train").touch()  # however late the cancellation comes, it finds the training
         runs.cancel(training[0]["id"])
         wait_for(lambda: named("Cancelled"), 150, "the cancellation")
+        (project.control / "hold-train").unlink()
         wait_for(lambda: len(named("Completed")) == 3, 200, "the third version")
         wait_for(lambda: len(finished(runs, "ten")) >= 10, 400, "ten runs")
     finally:

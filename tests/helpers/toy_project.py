@@ -68,7 +68,7 @@ def train():
         step += 1
         if section["delay_seconds"]:  # a library that fakes the clock takes no sleep of no time after a jump back
             time.sleep(section["delay_seconds"])
-        while (CONTROL / "hold-train").exists():
+        while (CONTROL / "hold-train").exists() and not stop:
             time.sleep(0.02)
         write(scratch.parent / "live/newest/samples.png", f"samples of step {step}")
         print(f"step {step}/{section['steps']}", flush=True)
