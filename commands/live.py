@@ -4,6 +4,7 @@ The FID is measured here and not by the training, which has neither the time for
 """
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -25,6 +26,7 @@ _FOLDER = "quick FID"  # a run of its own for TensorBoard, which reads only the 
 _SEED = 0
 _LOOK_SECONDS = 2
 _STOP_SECONDS = 10
+_STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 @click.command()
@@ -48,12 +50,15 @@ def live(port, tensorboard):
     folder = Path(os.environ.get("GAN_SCRATCH", ".scratch")) / "live"
     folder.mkdir(parents=True, exist_ok=True)
     os.nice(19)  # training goes first
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _STOPS:
         signal.signal(number, _exit)
     command = [tensorboard, "--logdir", folder, "--host", "127.0.0.1", "--port", str(port), "--reload_interval", "3"]
     quiet = {**os.environ, "PYTHONWARNINGS": "ignore"}
-    with subprocess.Popen(command, env=quiet, stdin=subprocess.DEVNULL) as process:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)  # one that came while TensorBoard starts would leave it behind
+    start = functools.partial(_take_signals, before)
+    with subprocess.Popen(command, env=quiet, stdin=subprocess.DEVNULL, preexec_fn=start) as process:
         try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             quick_fid = QuickFid(folder)
             while process.poll() is None:
                 quick_fid.look()
@@ -117,6 +122,12 @@ def _load_judge():
 
     reference = Reference.load(REFERENCE)
     return outputs_of(load_model(JUDGE)), reference, Gaussian(reference.mean, reference.covariance)
+
+
+def _take_signals(mask):
+    for number in _STOPS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _exit(number, frame):

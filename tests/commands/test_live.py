@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 import types
 from pathlib import Path
@@ -108,6 +109,39 @@ def test_tensorboard_keeps_to_this_machine_and_ends_with_the_command(tmp_path):
     assert process.returncode == 143
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+STOPPED_WHILE_IT_STARTS = textwrap.dedent(
+    """
+    import os, signal, subprocess
+
+    class Popen(subprocess.Popen):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            print(self.pid, flush=True)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    subprocess.Popen = Popen
+    from commands.live import live
+    live(["--tensorboard", "bin/tensorboard"])
+    """
+)
+
+
+def test_a_stop_while_tensorboard_starts_ends_it_as_well(tmp_path):
+    write_tensorboard(tmp_path, "exec sleep 1000 > /dev/null")
+    process = subprocess.Popen(
+        [sys.executable, "-c", STOPPED_WHILE_IT_STARTS],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    pid = int(process.stdout.readline())
+    assert process.wait(60) == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    process.stdout.close()
 
 
 @pytest.mark.parametrize(
