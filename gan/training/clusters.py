@@ -1,10 +1,17 @@
-"""Classes for images without labels: k-means on their pixels (Lloyd 1982, IEEE Transactions on Information Theory 28(2)).
+"""Classes for images without labels: spectral clustering of prototypes.
 
 A GAN that is told an image's cluster does better than one that is told nothing (Liu et al. 2020, arXiv 2006.10728), though it
 is as unconditional: a generated image's cluster is read off its first latent, so that each comes up as often as among real ones.
 In training, a batch's fakes have the clusters of its real images.
+
+Prototypes are k-means centres (Lloyd 1982, IEEE Transactions on Information Theory 28(2)) of the principal components of
+images. Two are as near to each other as there are images that have them as nearest and second (Martinetz & Schulten 1994,
+Neural Networks 7(3)); what hangs together by that is a cluster (Ng, Jordan & Weiss 2001, "On Spectral Clustering"). So a
+cluster follows a digit through all the shapes that it blends into, where k-means on the pixels would cut it up and mix it with
+others.
 """
 
+import warnings
 from statistics import NormalDist
 
 import numpy as np
@@ -12,7 +19,11 @@ from threadpoolctl import threadpool_limits
 
 from gan.errors import DataError
 
-ROUNDS = 30
+PROTOTYPES = 1000
+ROUNDS = 7  # of k-means
+_IMAGES_A_PROTOTYPE = 20  # at least, on average; there are fewer prototypes if need be
+_COMPONENTS = 64
+_TRIES = 10  # of the last k-means, which depends on its start; the tightest counts
 _BLOCK_IMAGES = 5000
 _LARGEST = 1 - 2.0**-23  # beyond it the inverse of the error function is infinite in float32
 
@@ -20,23 +31,28 @@ _LARGEST = 1 - 2.0**-23  # beyond it the inverse of the error function is infini
 def cluster(images, count, *, seed, threads):
     """The cluster in 0..count-1 of each image: int32 [n], for images uint8 [n, 28, 28, 1]; every cluster has at least one.
 
-    It begins with `count` of the images, drawn by `seed`, and ends after ROUNDS rounds. Raises DataError if a cluster is left
-    empty, as where fewer images differ.
+    The prototypes begin with images that are drawn by `seed`. Raises DataError if a cluster is left empty, as where fewer images
+    differ.
     """
+    from scipy.cluster.vq import kmeans2
+
     if len(images) < count:
         raise DataError(f"train.clusters = {count}: there are only {len(images)} training images")
-    pixels = images.reshape(len(images), -1)
-    centres = pixels[np.random.default_rng(seed).choice(len(pixels), count, replace=False)].astype(np.float32)
-    with threadpool_limits(threads):  # products may be split by the number of threads, and then round differently
-        for _ in range(ROUNDS):
-            labels = _nearest(pixels, centres)
-            sizes = np.bincount(labels, minlength=count)
-            sums = np.zeros_like(centres)
-            for blocks in _blocks(pixels, labels):
-                sums += _sums(*blocks, count)
-            kept = sizes > 0  # an empty one stays where it is
-            centres[kept] = sums[kept] / sizes[kept, None].astype(np.float32)
-        labels = _nearest(pixels, centres)
+    random = np.random.default_rng(seed)
+    # products may be split by the number of threads, and then round differently
+    with threadpool_limits(threads), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "One of the clusters is empty")  # it stays where it is, and is left out below
+        components = _principal_components(images)
+        start = random.choice(len(images), max(count, min(PROTOTYPES, len(images) // _IMAGES_A_PROTOTYPE)), replace=False)
+        prototypes, nearest = kmeans2(components, components[start], iter=ROUNDS, minit="matrix")
+        prototypes = prototypes[np.bincount(nearest, minlength=len(prototypes)) > 0]
+        labels = np.zeros(len(images), np.int32)
+        if len(prototypes) >= count:
+            first, second = _two_nearest(components, prototypes)
+            rows = _embedded(first, second, len(prototypes), count)
+            tries = [kmeans2(rows, count, iter=50, minit="++", rng=random) for _ in range(_TRIES)]
+            _, of_prototypes = min(tries, key=lambda found: np.square(rows - found[0][found[1]]).sum())
+            labels = of_prototypes[first].astype(np.int32)
     if not np.bincount(labels, minlength=count).all():
         raise DataError(f"train.clusters = {count}: a cluster has no image left; ask for fewer")
     return labels
@@ -64,19 +80,35 @@ def latents_in(latents, labels, *, bounds):
     return tf.concat([first[..., None], latents[..., 1:]], axis=-1)
 
 
-def _blocks(*arrays):
-    for start in range(0, len(arrays[0]), _BLOCK_IMAGES):
-        yield [array[start : start + _BLOCK_IMAGES] for array in arrays]
+def _principal_components(images):
+    """The images along the axes in which they differ most: float32 [n, _COMPONENTS]."""
+    pixels = images.reshape(len(images), -1).astype(np.float32) / 255
+    pixels -= pixels.mean(axis=0)
+    _, axes = np.linalg.eigh(pixels.T @ pixels)
+    return np.ascontiguousarray(pixels @ axes[:, -_COMPONENTS:])
 
 
-def _nearest(pixels, centres):
-    """The centre float32 [count, d] nearest to each row of uint8 [n, d], as int32 [n]."""
-    norms = (centres**2).sum(axis=1)
-    found = [(norms - 2 * (block.astype(np.float32) @ centres.T)).argmin(axis=1) for (block,) in _blocks(pixels)]
-    return np.concatenate(found).astype(np.int32)
+def _two_nearest(points, prototypes):
+    """Which prototype is nearest to each point, and which is next: two int [n]; the same one if there is no other."""
+    norms = np.square(prototypes).sum(axis=1)
+    found = []
+    for start in range(0, len(points), _BLOCK_IMAGES):
+        distances = norms - 2 * (points[start : start + _BLOCK_IMAGES] @ prototypes.T)
+        first = distances.argmin(axis=1)
+        np.put_along_axis(distances, first[:, None], np.inf, axis=1)
+        found.append((first, distances.argmin(axis=1)))
+    return map(np.concatenate, zip(*found, strict=True))
 
 
-def _sums(pixels, labels, count):
-    """The sum of the rows with each label, float32 [count, d]; exact, since the sums of a block's bytes stay below 2^24."""
-    members = (labels == np.arange(count)[:, None]).astype(np.float32)
-    return members @ pixels.astype(np.float32)
+def _embedded(first, second, nodes, dimensions):
+    """Where spectral clustering sees the nodes of a graph, whose edges are the pairs (first, second): [nodes, dimensions].
+
+    Every node has an edge. A row has length 1.
+    """
+    from scipy.linalg import eigh
+
+    weights = np.bincount(first * nodes + second, minlength=nodes**2).reshape(nodes, nodes).astype(np.float64)
+    weights += weights.T
+    scale = weights.sum(axis=1) ** -0.5
+    _, vectors = eigh(weights * scale[:, None] * scale, subset_by_index=[nodes - dimensions, nodes - 1])
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

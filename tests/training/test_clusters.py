@@ -1,4 +1,4 @@
-"""Clusters of images: k-means against scikit-learn, and the latents that stand for them."""
+"""Clusters of images, and the latents that stand for them."""
 
 from statistics import NormalDist
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gan.errors import DataError
-from gan.training.clusters import cluster, latent_bounds, latents_in
+from gan.training.clusters import _embedded, cluster, latent_bounds, latents_in
 
 
 def blobs(sizes, seed=0):
@@ -17,16 +17,41 @@ def blobs(sizes, seed=0):
     return (pictures[labels] + rng.integers(-30, 30, (len(labels), 28, 28, 1))).astype(np.uint8), labels
 
 
-def test_it_ends_where_scikit_learn_does_from_the_same_start():
+def test_each_of_separate_pictures_is_a_cluster():
+    images, pictures = blobs([200, 150, 100, 50])
+    found = cluster(images, 4, seed=3, threads=1)
+    assert found.dtype == np.int32
+    assert len(set(zip(found, pictures, strict=True))) == 4  # one to one
+
+
+def test_a_cluster_follows_a_shape_that_changes_little_by_little():
+    """A bar that slides from the left to the right above, and a rarer one below; by pixels the former falls in two."""
     from sklearn.cluster import KMeans
 
-    images, _ = blobs([200, 150, 100, 50])
-    pixels = images.reshape(500, -1).astype(np.float64)
-    start = pixels[np.random.default_rng(3).choice(500, 3, replace=False)]
-    expected = KMeans(3, init=start, n_init=1, max_iter=30, tol=0, algorithm="lloyd").fit(pixels).labels_
-    found = cluster(images, 3, seed=3, threads=1)
-    assert found.dtype == np.int32
-    np.testing.assert_array_equal(found, expected)
+    below = np.arange(1200) % 6 == 0
+    columns = np.random.default_rng(0).uniform(3, 25, 1200)
+    across = np.exp(-((np.arange(28) - columns[:, None]) ** 2) / 4)
+    rows = np.arange(28) // 14 == below[:, None]
+    images = (across[:, None, :] * rows[:, :, None] * 255).astype(np.uint8)[..., None]
+    by_pixels = KMeans(2, n_init=10, random_state=0).fit(images.reshape(1200, -1)).labels_
+    assert len(set(zip(by_pixels, below, strict=True))) > 2
+    found = cluster(images, 2, seed=0, threads=1)
+    assert len(set(zip(found, below, strict=True))) == 2
+
+
+def test_the_rows_of_a_graph_are_those_of_scikit_learn():
+    from sklearn.manifold import spectral_embedding
+
+    random = np.random.default_rng(0)
+    first, second = random.integers(0, 12, (2, 500))
+    first, second = first[first != second], second[first != second]
+    rows = _embedded(first, second, 12, 3)
+    weights = np.zeros((12, 12))
+    np.add.at(weights, (first, second), 1.0)
+    theirs = spectral_embedding(weights + weights.T, n_components=3, drop_first=False, random_state=0)
+    theirs *= np.sqrt((weights + weights.T).sum(axis=1))[:, None]  # it divides by that, for Shi and Malik's rows
+    theirs /= np.linalg.norm(theirs, axis=1, keepdims=True)
+    np.testing.assert_allclose(rows @ rows.T, theirs @ theirs.T, atol=1e-4)  # the same but for signs
 
 
 def test_it_is_the_same_again_and_with_other_threads():
