@@ -83,7 +83,7 @@ class _LeakyReLU(keras.layers.LeakyReLU):
         @tf.custom_gradient
         def leaky_relu(x):
             y = tf.nn.leaky_relu(x, self.negative_slope)
-            # outputs have the signs of inputs, as the slope is positive
+            # outputs tell the signs of inputs: the slope is positive, or 0 and so is the gradient below zero
             return y, lambda upstream: tf.raw_ops.LeakyReluGrad(gradients=upstream, features=y, alpha=self.negative_slope)
 
         return leaky_relu(inputs)

@@ -87,6 +87,9 @@ class Engine:
         # the zero is an argument: XLA works out beforehand what depends on constants alone, and rounds as this processor does
         self._sample_latents = tf.function(self._draw_sample_latents, autograph=False, jit_compile=True)(tf.constant(0))
         self._sample_labels = tf.range(SAMPLE_COUNT) % CLASSES if params.conditional else None
+        # of what the generator's first layer takes, so that whoever draws from the result gives it standard-normal latents
+        self._input_scales = np.ones([self.generator.trainable_variables[0].shape[0], 1], np.float32)
+        self._input_scales[1 if params.clusters else 0 : params.latent_dim] = params.temperature
 
     def initial_state(self):
         """The state before step 0: fresh weights, zero moments and, if there is to be one, the generator's average.
@@ -131,11 +134,14 @@ class Engine:
         return (tf.nn.depth_to_space(images, 2) if self._on_squares else images).numpy()
 
     def generator_weights(self, state):
-        """The generator's weights in `state`, averaged if an average is kept, as a list of float32 arrays, in Keras' order."""
+        """The weights of the result in `state`, as a list of float32 arrays, in Keras' order.
+
+        They are the generator's, averaged if an average is kept, and stretch its latents by the temperature.
+        """
         return [weight.numpy() for weight in self._shown_weights(state)]
 
     def models(self, state):
-        """The Keras models (generator, discriminator) with the weights of `state`."""
+        """The Keras models (generator, discriminator): the result in `state`, and the discriminator as it is."""
         self.generator.set_weights(self.generator_weights(state))
         self.discriminator.set_weights([weight.numpy() for weight in state["d"]])
         return self.generator, self.discriminator
@@ -180,7 +186,10 @@ class Engine:
         return loop[1], loop[2]
 
     def _shown_weights(self, state):
-        return state["g_average" if self.params.ema_decay > 0 else "g"]
+        weights = state["g_average" if self.params.ema_decay > 0 else "g"]
+        if self.params.temperature == 1:
+            return weights
+        return [weights[0] * self._input_scales, *weights[1:]]
 
     def _draw_samples(self, generator_weights):
         return self.step.generate(generator_weights, self._sample_latents, self._sample_labels)

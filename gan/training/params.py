@@ -53,6 +53,9 @@ class TrainParams(Section):
     # of the average of the generator's weights that is kept as the result (Yazici et al. 2019, arXiv 1806.04498); 0 for none
     ema_decay: float = Field(ge=0, lt=1)
     ema_gamma: float = Field(ge=0, le=1000)  # while its decay is less: `gan.training.schedules.average_decay`
+    # standard deviation of the latents that the result is drawn from, where training's is 1: less gives truer digits, more gives
+    # more varied ones (as the truncation of Brock et al. 2019, arXiv 1809.11096, section 3.1, does, and undoes)
+    temperature: float = Field(gt=0, le=10)
     # of the layers alone, on float32 weights (Micikevicius et al. 2018, arXiv 1710.03740)
     compute_precision: Literal["float32", "bfloat16"]
     # "xla" fuses a block of steps into one program. "graph" leaves the operations to TensorFlow's own kernels, which on a CPU are

@@ -34,6 +34,7 @@ def make_params(**changes):
         "final_rate_share": 1.0,
         "ema_decay": 0.0,
         "ema_gamma": 8.0,
+        "temperature": 1.0,
         "compute_precision": "float32",
         "compiler": "xla",
         "log_every_steps": 10,
@@ -313,6 +314,36 @@ def test_the_average_is_what_is_shown_and_saved(conv_engine):
     generator, _ = conv_engine.models(state)
     assert all(np.array_equal(a, b) for a, b in zip(generator.get_weights(), conv_engine.generator_weights(state), strict=True))
     assert not np.array_equal(generator.get_weights()[0], state["g"][0].numpy())
+
+
+@pytest.mark.parametrize(
+    ("changes", "clusters"),
+    [
+        ({"conditional": True, "ema_decay": 0.9}, 0),
+        ({}, 4),
+        ({"network": "conv", "compiler": "graph", "generator_units": [4, 4], "discriminator_units": [4, 4, 8]}, 4),
+    ],
+)
+def test_a_temperature_stretches_the_latents_of_the_result_and_leaves_training_alone(tensorflow, changes, clusters):
+    from gan.generators import inputs_of
+    from gan.training.engine import Engine
+
+    params = make_params(clusters=clusters, **changes)
+    labels = np.arange(200) % 10 if params.conditional else None
+    engines = [Engine(params.model_copy(update={"temperature": t}), make_images(), labels) for t in (1.0, 1.5)]
+    states = [engine.advance(engine.initial_state(), 0, 5)[0] for engine in engines]
+    assert same_state(*states)
+    plain, stretched = (engine.models(state)[0] for engine, state in zip(engines, states, strict=True))
+    latents = np.random.default_rng(1).standard_normal((16, 10), np.float32)
+    shown = np.arange(16, dtype=np.int32) % 10
+    factors = np.full(10, 1.5, np.float32)
+    factors[: 1 if clusters else 0] = 1  # the one that says which cluster
+    arrange = inputs_of(plain).arrange
+    expected = plain(arrange(latents * factors, shown)).numpy()
+    np.testing.assert_allclose(stretched(arrange(latents, shown)).numpy(), expected, atol=1e-5)
+    assert np.abs(expected - plain(arrange(latents, shown)).numpy()).max() > 0.01
+    samples = stretched(arrange(engines[1]._sample_latents.numpy(), shown)).numpy()
+    np.testing.assert_allclose(engines[1].samples(states[1]), samples, atol=1e-5)
 
 
 @pytest.mark.bfloat16
