@@ -28,7 +28,7 @@ _BLOCK_IMAGES = 5000
 _LARGEST = 1 - 2.0**-23  # beyond it the inverse of the error function is infinite in float32
 
 
-def cluster(images, count, *, seed, threads):
+def cluster(images, count, *, seed):
     """The cluster in 0..count-1 of each image: int32 [n], for images uint8 [n, 28, 28, 1]; every cluster has at least one.
 
     The prototypes begin with images that are drawn by `seed`. Raises DataError if a cluster is left empty, as where fewer images
@@ -39,8 +39,8 @@ def cluster(images, count, *, seed, threads):
     if len(images) < count:
         raise DataError(f"train.clusters = {count}: there are only {len(images)} training images")
     random = np.random.default_rng(seed)
-    # products may be split by the number of threads, and then round differently
-    with threadpool_limits(threads), warnings.catch_warnings():
+    # products may be split by the number of threads, and then round differently; one takes three seconds for MNIST
+    with threadpool_limits(1), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "One of the clusters is empty")  # it stays where it is, and is left out below
         components = _principal_components(images)
         start = random.choice(len(images), max(count, min(PROTOTYPES, len(images) // _IMAGES_A_PROTOTYPE)), replace=False)

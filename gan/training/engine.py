@@ -45,7 +45,7 @@ class Engine:
         self.params = params
         cluster_bounds = None
         if params.clusters:
-            labels = cluster(images, params.clusters, seed=params.seed, threads=params.threads)
+            labels = cluster(images, params.clusters, seed=params.seed)
             cluster_bounds = latent_bounds(labels)
         common = {"network": params.network, "leaky_slope": params.leaky_slope, "precision": params.compute_precision}
         self.generator = build_generator(
