@@ -44,8 +44,9 @@ def cluster(images, count, *, seed):
         warnings.filterwarnings("ignore", "One of the clusters is empty")  # it stays where it is, and is left out below
         components = _principal_components(images)
         start = random.choice(len(images), max(count, min(PROTOTYPES, len(images) // _IMAGES_A_PROTOTYPE)), replace=False)
-        prototypes, nearest = kmeans2(components, components[start], iter=ROUNDS, minit="matrix")
-        prototypes = prototypes[np.bincount(nearest, minlength=len(prototypes)) > 0]
+        prototypes, _ = kmeans2(components, components[start], iter=ROUNDS, minit="matrix")
+        nearest, _ = _two_nearest(components, prototypes)
+        prototypes = prototypes[np.unique(nearest)]
         labels = np.zeros(len(images), np.int32)
         if len(prototypes) >= count:
             first, second = _two_nearest(components, prototypes)
@@ -103,7 +104,7 @@ def _two_nearest(points, prototypes):
 def _embedded(first, second, nodes, dimensions):
     """Where spectral clustering sees the nodes of a graph, whose edges are the pairs (first, second): [nodes, dimensions].
 
-    Every node has an edge. A row has length 1.
+    Every node must have an edge. A row has length 1, or 0 where more than so many parts of the graph hang together by themselves.
     """
     from scipy.linalg import eigh
 
@@ -111,4 +112,4 @@ def _embedded(first, second, nodes, dimensions):
     weights += weights.T
     scale = weights.sum(axis=1) ** -0.5
     _, vectors = eigh(weights * scale[:, None] * scale, subset_by_index=[nodes - dimensions, nodes - 1])
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float64).tiny)

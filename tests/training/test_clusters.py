@@ -25,6 +25,20 @@ def test_each_of_separate_pictures_is_a_cluster():
     assert len(set(zip(found, pictures, strict=True))) == 4  # one to one
 
 
+@pytest.mark.parametrize("count", [2, 3, 11])
+def test_more_separate_pictures_than_clusters_are_shared_out(count):
+    images, pictures = blobs([100] * 12)
+    found = cluster(images, count, seed=0)
+    assert set(found) == set(range(count))
+    assert len(set(zip(found, pictures, strict=True))) == 12  # none is parted
+
+
+def test_images_that_are_all_alike_but_for_a_few_have_clusters():
+    images = np.zeros((400, 28, 28, 1), np.uint8)
+    images[::100] = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 1))
+    assert set(cluster(images, 2, seed=0)) == {0, 1}
+
+
 def test_a_cluster_follows_a_shape_that_changes_little_by_little():
     """A bar that slides from the left to the right above, and a rarer one below; by pixels the former falls in two."""
     from sklearn.cluster import KMeans
@@ -53,6 +67,12 @@ def test_the_rows_of_a_graph_are_those_of_scikit_learn():
     theirs *= np.sqrt((weights + weights.T).sum(axis=1))[:, None]  # it divides by that, for Shi and Malik's rows
     theirs /= np.linalg.norm(theirs, axis=1, keepdims=True)
     np.testing.assert_allclose(rows @ rows.T, theirs @ theirs.T, atol=1e-4)  # the same but for signs
+
+
+def test_a_graph_of_more_parts_than_dimensions_has_rows_of_numbers():
+    first, second = np.arange(6), np.array([1, 0, 3, 2, 5, 4])
+    lengths = np.linalg.norm(_embedded(first, second, 6, 1), axis=1)
+    assert set(lengths.round(6)) <= {0.0, 1.0}
 
 
 def test_it_is_the_same_again_and_with_other_threads():
