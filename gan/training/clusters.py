@@ -41,19 +41,19 @@ def cluster(images, count, *, seed):
     random = np.random.default_rng(seed)
     # products may be split by the number of threads, and then round differently; one takes three seconds for MNIST
     with threadpool_limits(1), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "One of the clusters is empty")  # it stays where it is, and is left out below
+        warnings.filterwarnings(
+            "ignore", "One of the clusters is empty"
+        )  # it stays where it is; a prototype that is near no image is no node
         components = _principal_components(images)
         start = random.choice(len(images), max(count, min(PROTOTYPES, len(images) // _IMAGES_A_PROTOTYPE)), replace=False)
         prototypes, _ = kmeans2(components, components[start], iter=ROUNDS, minit="matrix")
-        nearest, _ = _two_nearest(components, prototypes)
-        prototypes = prototypes[np.unique(nearest)]
+        nodes, edges = np.unique(_two_nearest(components, prototypes), return_inverse=True)
         labels = np.zeros(len(images), np.int32)
-        if len(prototypes) >= count:
-            first, second = _two_nearest(components, prototypes)
-            rows = _embedded(first, second, len(prototypes), count)
+        if len(nodes) >= count:
+            rows = _embedded(*edges, len(nodes), count)
             tries = [kmeans2(rows, count, iter=50, minit="++", rng=random) for _ in range(_TRIES)]
-            _, of_prototypes = min(tries, key=lambda found: np.square(rows - found[0][found[1]]).sum())
-            labels = of_prototypes[first].astype(np.int32)
+            _, of_nodes = min(tries, key=lambda found: np.square(rows - found[0][found[1]]).sum())
+            labels = of_nodes[edges[0]].astype(np.int32)
     if not np.bincount(labels, minlength=count).all():
         raise DataError(f"train.clusters = {count}: a cluster has no image left; ask for fewer")
     return labels
@@ -90,7 +90,7 @@ def _principal_components(images):
 
 
 def _two_nearest(points, prototypes):
-    """Which prototype is nearest to each point, and which is next: two int [n]; the same one if there is no other."""
+    """Which prototype is nearest to each point, and which is next: int [2, n]."""
     norms = np.square(prototypes).sum(axis=1)
     found = []
     for start in range(0, len(points), _BLOCK_IMAGES):
@@ -98,7 +98,7 @@ def _two_nearest(points, prototypes):
         first = distances.argmin(axis=1)
         np.put_along_axis(distances, first[:, None], np.inf, axis=1)
         found.append((first, distances.argmin(axis=1)))
-    return map(np.concatenate, zip(*found, strict=True))
+    return np.concatenate(found, axis=1)
 
 
 def _embedded(first, second, nodes, dimensions):
