@@ -9,10 +9,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import httpx
 from ruamel.yaml import YAML
 
-from tests.helpers.toy_project import SOURCE, Project, make_project, wait_for
+from tests.helpers.toy_project import SOURCE, Project, ask_server, make_project, wait_for
 
 POOL = ("--pool", "pipeline")
 NAME = "steps"
@@ -117,7 +116,7 @@ class Fleet:
         found, more = [], [None]
         while more:
             body = {"sort": "START_TIME_ASC", "limit": 200, "offset": len(found)}
-            more = httpx.post(f"{self.url}/flow_runs/filter", json=body, timeout=60).raise_for_status().json()
+            more = ask_server("POST", f"{self.url}/flow_runs/filter", json=body).json()
             found += more
         return found
 

@@ -341,10 +341,10 @@ class Runs:
         self._url = url
 
     def _get(self, path):
-        return httpx.get(self._url + path, timeout=30).raise_for_status().json()
+        return ask_server("GET", self._url + path).json()
 
     def _post(self, path, body):
-        return httpx.post(self._url + path, json=body, timeout=30).raise_for_status().json()
+        return ask_server("POST", self._url + path, json=body).json()
 
     def flow_run(self, run_id):
         """The flow run as a dict."""
@@ -393,12 +393,22 @@ class Runs:
     def delete_deployments(self):
         """Delete all deployments, and with them their scheduled runs."""
         for deployment in self._post("/deployments/filter", {}):
-            httpx.delete(f"{self._url}/deployments/{deployment['id']}", timeout=30).raise_for_status()
+            ask_server("DELETE", f"{self._url}/deployments/{deployment['id']}")
 
     def cancel(self, run_id):
         """Ask for a run's cancellation, as the UI's button does."""
         state = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
         self._post(f"/flow_runs/{run_id}/set_state", state)
+
+
+def ask_server(method, url, **request):
+    """A Prefect server's answer; asked again, as by Prefect's own client, while it says 503: its database is locked."""
+
+    def asked():
+        answer = httpx.request(method, url, timeout=60, **request)
+        return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer.raise_for_status()
+
+    return wait_for(asked, 60, f"{method} {url}")
 
 
 def run_id(output):
