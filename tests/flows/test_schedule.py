@@ -45,7 +45,7 @@ def end(process):
 
 def finished(runs, name):
     """The runs that have ended; those for which another one, due at the same time, did the work are left out."""
-    ended = [run for run in runs.of_deployment(name) if run["state"]["type"] in ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")]
+    ended = runs.of_deployment(name, "COMPLETED", "FAILED", "CANCELLED", "CRASHED")
     skipped = [run for run in ended if run["state"]["name"] == "Skipped"]
     assert all("was due as well and does the work" in run["state"]["message"] for run in skipped), skipped
     return [run for run in ended if run not in skipped]
@@ -124,7 +124,7 @@ def test_a_schedule_that_ends_takes_the_run_under_way_along(project, runs, numbe
     assert "Traceback" not in project.log()
     assert list((project.root / ".scratch").glob("train-*.json")), "the trainer has saved"
     assert len(project.git("worktree", "list").splitlines()) == 1
-    [run] = [run for run in runs.of_deployment("ends") if run["state"]["type"] in ("CANCELLED", "RUNNING")]
+    [run] = runs.of_deployment("ends", "CANCELLED", "RUNNING")
     assert run["state"]["name"] == "Cancelled"
 
 
@@ -199,12 +199,11 @@ def test_ten_scheduled_runs_with_changes_a_failure_and_a_cancel_leave_exactly_th
         wait_for(lambda: named("Failed"), 150, "the forced failure")
         (project.control / "fail-train").unlink()
         wait_for(lambda: len(named("Completed")) == 2, 150, "the second version")
-        change(("steps: 5", "steps: 200"), ("delay_seconds: 0.0", "delay_seconds: 0.1"))
-        training = wait_for(
-            lambda: [run for run in runs.of_deployment("ten") if "step 3/200" in runs.logs(run["id"])], 150, "training"
-        )
         (project.control / "hold-train").touch()  # however late the cancellation comes, it finds the training
-        runs.cancel(training[0]["id"])
+        change(("steps: 5", "steps: 200"))
+        wait_for(project.training_listens, 150, "training")
+        [training] = runs.of_deployment("ten", "RUNNING")
+        runs.cancel(training["id"])
         wait_for(lambda: named("Cancelled"), 150, "the cancellation")
         (project.control / "hold-train").unlink()
         wait_for(lambda: len(named("Completed")) == 3, 200, "the third version")

@@ -6,6 +6,7 @@ import functools
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -275,12 +276,25 @@ class Project:
 
     def processes(self):
         """Living processes that work in the project or belong to it."""
+        return [line for _, line in self._processes()]
+
+    def training_listens(self):
+        """Whether a training is under way that takes signals."""
+        for process, line in self._processes():
+            if line.endswith("toy.py train"):
+                with contextlib.suppress(OSError):
+                    caught = re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text())[1]
+                    if int(caught, 16) & 1 << (signal.SIGTERM - 1):
+                        return True
+        return False
+
+    def _processes(self):
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 inside = Path(process.cwd()).is_relative_to(self.root)
                 if inside and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(" ".join(process.cmdline()))
+                    found.append((process, " ".join(process.cmdline())))
         return found
 
 
@@ -385,9 +399,14 @@ class Runs:
         where = {"artifacts": {"flow_run_id": {"any_": [run_id]}}}
         return {item["key"]: item for item in self._post("/artifacts/filter", where)}
 
-    def of_deployment(self, name):
-        """The flow runs of the deployment `pipeline/name`, oldest first."""
+    def of_deployment(self, name, *types):
+        """The flow runs of the deployment `pipeline/name`, oldest first; only those in a state of these types, if there are any.
+
+        Say them where it is asked again and again: of the runs that are only planned the server has many to tell.
+        """
         where = {"deployments": {"name": {"any_": [name]}}, "sort": "EXPECTED_START_TIME_ASC"}
+        if types:
+            where["flow_runs"] = {"state": {"type": {"any_": types}}}
         return self._post("/flow_runs/filter", where)
 
     def delete_deployments(self):
@@ -431,8 +450,9 @@ def wait_for(condition, seconds=60, what="condition", *, every_seconds=None):
 
 
 def server_in(home, port=None):
-    """`prefect_server` with a scheduler that looks every two seconds. A `home` that is there keeps its data."""
+    """`prefect_server` whose scheduler looks every two seconds, a minute ahead. A `home` that is there keeps its data."""
     home = Path(home)
     if not home.exists():
         prefect_home(home)
-    return prefect_server(home, port, PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS="2")
+    scheduler = {"LOOP_SECONDS": "2", "MIN_SCHEDULED_TIME": "0:01:00"}
+    return prefect_server(home, port, **{f"PREFECT_SERVER_SERVICES_SCHEDULER_{key}": value for key, value in scheduler.items()})

@@ -228,8 +228,7 @@ class Soak:
                 shutil.rmtree(remote)  # DVC makes its remote's folder anew
             (self.folder / "away").rename(remote)
         elif fault == "run cancelled":
-            running = [run for run in self.runs.of_deployment(NAME) if run["state"]["type"] == "RUNNING"]
-            for run in running:
+            for run in self.runs.of_deployment(NAME, "RUNNING"):
                 self.runs.cancel(run["id"])
 
     def converge(self, fault):

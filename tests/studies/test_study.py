@@ -1,14 +1,11 @@
 """`gan study` on the toy project: real git, real DVC, runs that are stopped and begun again."""
 
-import contextlib
 import csv
 import json
 import re
 import signal
 import time
-from pathlib import Path
 
-import psutil
 import pytest
 
 from flows.git import Repository
@@ -63,18 +60,6 @@ def head_digest(project):
     return project.git("status", "--porcelain"), project.git("worktree", "list").count("\n")
 
 
-def training_listens(project):
-    """Whether a training is under way that takes signals."""
-    for process in psutil.process_iter(["cmdline"]):
-        if process.info["cmdline"] and process.info["cmdline"][-2:] == ["toy.py", "train"]:
-            with contextlib.suppress(OSError, psutil.Error):
-                inside = Path(process.cwd()).is_relative_to(project.root)
-                caught = re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text())[1]
-                if inside and int(caught, 16) & 1 << (signal.SIGTERM - 1):
-                    return True
-    return False
-
-
 @pytest.mark.slow(seconds=50)
 @pytest.mark.timeout(900)
 def test_a_study_that_is_stopped_goes_on_and_trains_nothing_twice(tmp_path):
@@ -90,7 +75,7 @@ def test_a_study_that_is_stopped_goes_on_and_trains_nothing_twice(tmp_path):
     process = project.start("run", "steps", "--verbose", program=("commands", "study"), log="first.log", group=True)
     wait_for(lambda: "[2/5]" in project.log("first.log"), what="two runs")
     (project.control / "hold-train").touch()
-    wait_for(lambda: training_listens(project), what="a training")
+    wait_for(project.training_listens, what="a training")
     process.send_signal(signal.SIGINT)
     wait_for(lambda: "stopping, up to 8 s" in project.log("first.log"), what="the stop")
     time.sleep(0.5)  # the next thing that it does is to signal the training
