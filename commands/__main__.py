@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from gan.errors import UserError, one_line
+from gan.errors import is_users, one_line
 from gan.kernels import pin_numpy
 
 # name -> (where it stands, what `gan --help` says of it)
@@ -72,18 +72,15 @@ def main():
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = 130
-    except UserError as error:
-        code = f"gan: {error}"
-    except OSError as error:
-        if not (error.filename or error.errno):
-            raise
-        code = f"gan: {error}"
     except MemoryError:
         code = "gan: not enough memory; end other programs or use another machine"
     except Exception as error:
-        if not _says_interrupt(error):
+        if is_users(error):
+            code = f"gan: {error}"
+        elif _says_interrupt(error):
+            code = 130
+        else:
             raise
-        code = 130
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is done and said: what libraries do at the end may be cut off
     sys.exit(code)

@@ -22,6 +22,14 @@ class DataError(UserError):
     """A data file is missing, damaged or not what it should be."""
 
 
+def is_users(error):
+    """Whether a user can mend what `error` says, in one line: a UserError, or the system's, such as a full disk or no permission.
+
+    Libraries raise an OSError of their own as well, without a file or a number: nobody but a developer can read that.
+    """
+    return isinstance(error, UserError) or (isinstance(error, OSError) and bool(error.filename or error.errno))
+
+
 def one_line(text):
     """`text` as one printable line of bounded length: spaces in place of line breaks, escapes in place of control characters."""
     line = " ".join(text.split())

@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from gan.errors import UserError
+from gan.errors import is_users
 from gan.params import PARAMS
 
 _PR_SET_PDEATHSIG = 1
@@ -49,7 +49,7 @@ def run_as_command(main):
         if received:  # whatever the exit has become on its way up: in a native module's initialiser, an ImportError
             print(f"{parser.prog}: stopped by {signal.Signals(received[0]).name}", file=sys.stderr)
             sys.exit(128 + received[0])
-        if isinstance(error, UserError) or (isinstance(error, OSError) and (error.filename or error.errno)):
+        if is_users(error):
             sys.exit(f"{parser.prog}: {error}")
         if lacks_memory(error):
             sys.exit(f"{parser.prog}: not enough memory ({type(error).__name__}); end other programs or use another machine")
