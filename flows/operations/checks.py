@@ -1,5 +1,6 @@
 """What a machine needs before it takes work, and what shows that nobody must look after the pipeline: one Finding each."""
 
+import contextlib
 import datetime
 import email.utils
 import time
@@ -113,18 +114,19 @@ def of_runs(pool):
     """What the server says of workers, runs and slots, and of the automations that look after them."""
     from flows.operations.deployment import AUTOMATIONS
 
-    asked = Server()
-    running = asked.filter("flow_runs", flow_runs={"state": {"type": {"any_": ["RUNNING", "CANCELLING"]}}})
-    heard = {run["id"]: asked.last_heartbeat(run["id"]) for run in running}
+    with connected() as asked:
+        running = asked.filter("flow_runs", flow_runs={"state": {"type": {"any_": ["RUNNING", "CANCELLING"]}}})
+        heard = {run["id"]: asked.last_heartbeat(run["id"]) for run in running}
+        due = asked.filter("flow_runs", flow_runs={"state": {"name": {"any_": ["Late", "AwaitingConcurrencySlot"]}}})
+        workers = asked.post(f"work_pools/{pool}/workers/filter", {}) or []
+        limits = asked.post("v2/concurrency_limits/filter", {}) or []
+        installed = {one["name"]: one["enabled"] for one in asked.post("automations/filter", {}) or []}
     silent = [run["name"] for run in running if (heard[run["id"]] or 1e9) > _SILENT_SECONDS and _age(run["start_time"]) > 600]
-    due = asked.filter("flow_runs", flow_runs={"state": {"name": {"any_": ["Late", "AwaitingConcurrencySlot"]}}})
-    workers = [one["name"] for one in asked.post(f"work_pools/{pool}/workers/filter", {}) or [] if one["status"] == "ONLINE"]
-    limits = asked.post("v2/concurrency_limits/filter", {}) or []
+    online = [one["name"] for one in workers if one["status"] == "ONLINE"]
     held = sum(limit["active_slots"] for limit in limits if limit["name"].startswith("deployment:"))
-    installed = {one["name"]: one["enabled"] for one in asked.post("automations/filter", {}) or []}
     missing = [name for name in AUTOMATIONS if not installed.get(name)]
     return [
-        Finding("workers", bool(workers), ", ".join(workers) or f"none is online in {pool}; start one with gan worker"),
+        Finding("workers", bool(online), ", ".join(online) or f"none is online in {pool}; start one with gan worker"),
         Finding("running", not silent, f"{len(running)}" + (f", not heard of: {', '.join(silent)}" if silent else "")),
         Finding("waiting", len(due) < _MANY, f"{len(due)} runs are due" + (": do workers run?" if len(due) >= _MANY else "")),
         Finding(
@@ -134,19 +136,29 @@ def of_runs(pool):
     ]
 
 
+@contextlib.contextmanager
+def connected():
+    """A Server, by Prefect's own client, which logs in and asks again while the server's database is locked."""
+    from prefect import get_client
+
+    with get_client(sync_client=True) as client:
+        yield Server(client)
+
+
 class Server:
     """The server's REST interface."""
 
-    def __init__(self):
-        self._url, self._auth = _address()
+    def __init__(self, client):
+        self._client = client
 
     def post(self, path, body):
         """The answer, or None where there is no such thing. Raises UserError where the server cannot be asked."""
         try:
-            answer = httpx.post(f"{self._url}/{path}", json=body, auth=self._auth, timeout=30)
-            return None if answer.status_code == httpx.codes.NOT_FOUND else answer.raise_for_status().json()
+            return self._client.request("POST", f"/{path}", json=body).json()
         except httpx.HTTPError as error:
-            raise UserError(f"the Prefect server at {self._url} does not answer ({error}); try again") from None
+            if isinstance(error, httpx.HTTPStatusError) and error.response.status_code == httpx.codes.NOT_FOUND:
+                return None
+            raise UserError(f"the Prefect server at {self._client.api_url} does not answer ({error}); try again") from None
 
     def filter(self, kind, **where):
         return self.post(f"{kind}/filter", {**where, "limit": 200})

@@ -38,9 +38,10 @@ def run_worker(repository, *, pool, queues, name, stop_seconds):
 
 
 def _require_queues(pool, queues):
-    from flows.operations.checks import Server
+    from flows.operations.checks import connected
 
-    found = Server().post(f"work_pools/{pool}/queues/filter", {})
+    with connected() as server:
+        found = server.post(f"work_pools/{pool}/queues/filter", {})
     if found is None:
         raise UserError(f"the server has no work pool {pool}; gan deploy makes it")
     names = [queue["name"] for queue in found]

@@ -14,6 +14,7 @@ import time
 import pytest
 
 from flows.disk import lack_of_room
+from flows.operations.checks import connected
 from flows.operations.database import Database
 from flows.operations.server import read_login, serve, settings
 from flows.settings import FlowParams
@@ -45,6 +46,24 @@ class _Hook(http.server.BaseHTTPRequestHandler):
         self.server.got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         self.send_response(204)
         self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+class _Locked(http.server.BaseHTTPRequestHandler):
+    """What a Prefect server says whose database is locked when it is asked first."""
+
+    def do_GET(self):
+        self.send_error(404)
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.got.append(self.path)
+        self.send_response(503 if len(self.server.got) == 1 else 200)
+        self.send_header("Retry-After", "0")
+        self.end_headers()
+        self.wfile.write(b'[{"name": "cpu"}]')
 
     def log_message(self, *_):
         pass
@@ -134,6 +153,17 @@ for name, words in (("python", ""), ("gan", "-m commands")):
 with open(folder / "log", "a") as log:
     print(sys.argv[2], file=log)
 """
+
+
+@pytest.mark.slow
+def test_a_server_whose_database_is_locked_is_asked_again():
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with receiver(_Locked) as server:
+        url = f"http://127.0.0.1:{server.server_address[1]}/api"
+        with temporary_settings({PREFECT_API_URL: url}), connected() as asked:
+            assert asked.post("work_pools/pipeline/queues/filter", {}) == [{"name": "cpu"}]
+    assert server.got == ["/api/work_pools/pipeline/queues/filter"] * 2
 
 
 @pytest.mark.slow(seconds=15)
