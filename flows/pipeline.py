@@ -21,7 +21,7 @@ from flows.remotes import fetch_base
 from flows.request import RunRequest
 from flows.stage_task import STOPPED, StageTask
 from flows.worktree import remove_left_over
-from gan.errors import UserError, is_users
+from gan.errors import is_users
 
 servers_errors_in_one_line()  # whoever runs the flow has imported it: a command, a schedule, a worker
 
@@ -72,10 +72,10 @@ def bring_up_to_date(request, prepared=None):
         return Cancelled(message="stopped: flow.timeout_seconds are over; the next run goes on from there")
     except Skipped as reason:
         return Completed(name="Skipped", message=str(reason))
-    except (UserError, StageFailed, OSError) as error:
-        if not (isinstance(error, StageFailed) or is_users(error)):
-            raise
-        return Failed(message=str(error))
+    except Exception as error:
+        if isinstance(error, StageFailed) or is_users(error):
+            return Failed(message=str(error))
+        raise
 
 
 def _run(request, prepared):

@@ -41,9 +41,8 @@ def cluster(images, count, *, seed):
     random = np.random.default_rng(seed)
     # products may be split by the number of threads, and then round differently; one takes three seconds for MNIST
     with threadpool_limits(1), warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "One of the clusters is empty"
-        )  # it stays where it is; a prototype that is near no image is no node
+        # it stays where it is; a prototype that is near no image is no node
+        warnings.filterwarnings("ignore", "One of the clusters is empty")
         components = _principal_components(images)
         start = random.choice(len(images), max(count, min(PROTOTYPES, len(images) // _IMAGES_A_PROTOTYPE)), replace=False)
         prototypes, _ = kmeans2(components, components[start], iter=ROUNDS, minit="matrix")
