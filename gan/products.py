@@ -7,6 +7,10 @@ import keras
 import tensorflow as tf
 
 _TANH_IS_ONE = 20.0
+# The library cuts sums into blocks. How long they are depends on the rows of its kernels, 6 for AVX2 and 5 for AVX-512, where a
+# product has fewer than ten times as many: sums of up to 128 below 61 and 51 rows, longer ones in several steps.
+_FEWEST_ROWS = 64
+_CUT_ALIKE_ROWS, _CUT_ALIKE_DEPTH = 48, 128
 
 
 @tf.custom_gradient
@@ -20,6 +24,11 @@ def product(a, b):
     def gradients(upstream):
         return product(upstream, tf.transpose(b)), product(tf.transpose(a), upstream)
 
+    rows, depth = a.shape
+    if rows is None:
+        return tf.matmul(a, b), gradients
+    if rows < _FEWEST_ROWS and (rows > _CUT_ALIKE_ROWS or depth > _CUT_ALIKE_DEPTH):
+        return tf.matmul(tf.pad(a, [[0, _FEWEST_ROWS - rows], [0, 0]]), b)[:rows], gradients
     return tf.matmul(a, b), gradients
 
 

@@ -68,3 +68,23 @@ def test_a_graph_has_no_operation_of_their_own(models, tensorflow):
     assert plain.count("LeakyRelu") == 2
     assert fused.count("LeakyRelu") == 0
     assert fused.count("LeakyReluGrad") == plain.count("LeakyReluGrad") == 2
+
+
+@pytest.mark.parametrize("depth, counts", [(128, (51, 60)), (300, (1, 16, 48, 51, 60, 63)), (784, (1, 16, 30, 48, 60, 63))])
+def test_a_row_is_the_same_among_few_rows_and_among_many(tensorflow, depth, counts):
+    # below some number of rows the library cuts sums in another way, and that number differs between processors
+    from gan.products import product
+
+    compiled = tensorflow.function(product, autograph=False, jit_compile=True)
+    a, b = (tensorflow.random.stateless_normal(shape, [depth, 5]) for shape in ([150, depth], [depth, 784]))
+    wanted = compiled(a, b)
+    for count in counts:
+        np.testing.assert_array_equal(compiled(a[:count], b), wanted[:count])
+
+
+def test_a_product_of_any_number_of_rows_is_a_whole_one(tensorflow):
+    from gan.products import product
+
+    rows = tensorflow.TensorSpec([None, 784])
+    of_any = tensorflow.function(product, input_signature=[rows, tensorflow.TensorSpec([784, 300])], autograph=False)
+    assert of_any(tensorflow.ones([300, 784]), tensorflow.ones([784, 300])).numpy().tolist() == [[784.0] * 300] * 300
