@@ -11,6 +11,8 @@ _TANH_IS_ONE = 20.0
 # product has fewer than ten times as many: sums of up to 128 below 61 and 51 rows, longer ones in several steps.
 _FEWEST_ROWS = 64
 _CUT_ALIKE_ROWS, _CUT_ALIKE_DEPTH = 48, 128
+_LARGE = 10_000_000  # multiply-adds of a product that is worth halving
+_ROWS_AT_A_TIME = 30  # a multiple of kernels' rows
 
 
 @tf.custom_gradient
@@ -29,7 +31,11 @@ def product(a, b):
         return tf.matmul(a, b), gradients
     if rows < _FEWEST_ROWS and (rows > _CUT_ALIKE_ROWS or depth > _CUT_ALIKE_DEPTH):
         return tf.matmul(tf.pad(a, [[0, _FEWEST_ROWS - rows], [0, 0]]), b)[:rows], gradients
-    return tf.matmul(a, b), gradients
+    # the library cuts a product unevenly between two threads; two products are computed side by side
+    half = rows // 2 // _ROWS_AT_A_TIME * _ROWS_AT_A_TIME
+    if half < _FEWEST_ROWS or rows * depth * b.shape[1] < _LARGE:
+        return tf.matmul(a, b), gradients
+    return tf.concat([a[:half] @ b, a[half:] @ b], axis=0), gradients
 
 
 def with_alike_products(model):

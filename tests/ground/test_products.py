@@ -70,6 +70,31 @@ def test_a_graph_has_no_operation_of_their_own(models, tensorflow):
     assert fused.count("LeakyReluGrad") == plain.count("LeakyReluGrad") == 2
 
 
+@pytest.mark.parametrize("rows, pieces", [(300, 2), (301, 2), (120, 1)])
+def test_a_large_product_in_halves_rounds_as_the_whole_and_so_do_its_gradients(tensorflow, rows, pieces):
+    from gan.products import product
+
+    tf = tensorflow
+    shapes = [[rows, 784], [784, 300], [rows, 300]]
+    a, b, upstream = (tf.random.stateless_normal(shape, [number, 5]) for number, shape in enumerate(shapes))
+
+    @tf.function(autograph=False, jit_compile=True)
+    def in_halves(a, b, upstream):
+        with tf.GradientTape() as tape:
+            tape.watch([a, b])
+            result = product(a, b)
+        return [result, *tape.gradient(result, [a, b], output_gradients=upstream)]
+
+    @tf.function(autograph=False, jit_compile=True)
+    def whole(a, b, upstream):
+        return [a @ b, upstream @ tf.transpose(b), tf.transpose(a) @ upstream]
+
+    for found, wanted in zip(in_halves(a, b, upstream), whole(a, b, upstream), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    program = tf.function(product, autograph=False, jit_compile=True).experimental_get_compiler_ir(a, b)(stage="hlo")
+    assert program.count(" dot(") == pieces
+
+
 @pytest.mark.parametrize("depth, counts", [(128, (51, 60)), (300, (1, 16, 48, 51, 60, 63)), (784, (1, 16, 30, 48, 60, 63))])
 def test_a_row_is_the_same_among_few_rows_and_among_many(tensorflow, depth, counts):
     # below some number of rows the library cuts sums in another way, and that number differs between processors
