@@ -6,12 +6,15 @@ column a setting, the start of the sha256 of the output, and for the settings af
 
     python -m benchmarks.stage_bytes                             # the default set in full: about two minutes a setting
     python -m benchmarks.stage_bytes --small --emulate           # small parameters, fit for emulated processors
+    python -m benchmarks.stage_bytes --small --emulate --stages normalize,train -S train.batch_size=56    # other parameters
 
 Needs data/raw of the working tree: run `dvc repro fetch` first.
 """
 
 import argparse
+import functools
 import hashlib
+import operator
 import os
 import shutil
 import subprocess
@@ -20,6 +23,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from gan.errors import UserError
 from gan.kernels import pin_numpy
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -69,6 +73,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true", help="a few hundred images and three training steps")
     parser.add_argument("--emulate", action="store_true", help=f"emulated processors as well, by {EMULATOR}")
+    parser.add_argument(
+        "-S",
+        "--set-param",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another value in params.yaml, as `dvc exp run` takes it; may be given several times",
+    )
     parser.add_argument("--stages", default=",".join(STAGES), help="only these, in this order; each needs those before it")
     parser.add_argument("--only", default="", help="only settings with this text in their label; the first always runs")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="work in this folder, and leave it")
@@ -86,16 +98,18 @@ def main():
     try:
         results = {}
         for number, (label, changes) in enumerate(chosen.items()):
-            workplace = make_workplace(folder / str(number), small=arguments.small)
+            workplace = make_workplace(folder / str(number), small=arguments.small, values=arguments.set_param)
             results[label] = run_stages(workplace, stages, label, **changes)
         print(table(results))
+    except UserError as error:
+        parser.error(str(error))
     finally:
         if not arguments.keep:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def make_workplace(folder, *, small):
-    """A folder with parameters and MNIST, whole or small, where the stages can work."""
+def make_workplace(folder, *, small, values=()):
+    """A folder with parameters and MNIST, whole or small, where the stages can work; `values`: texts such as "train.seed=1"."""
     from ruamel.yaml import YAML
 
     (folder / "data/raw").mkdir(parents=True)
@@ -110,9 +124,25 @@ def make_workplace(folder, *, small):
         for name in section.split("."):
             part = part[name]
         part.update(changes)
+    set_values(params, values)
     with open(folder / "params.yaml", "w", encoding="utf-8") as file:
         yaml.dump(params, file)
     return folder
+
+
+def set_values(params, values):
+    """Put `values`, texts such as "train.seed=1", into the nested dicts `params`. UserError names one that has no place there."""
+    from ruamel.yaml import YAML
+
+    for text in values:
+        name, _, value = text.partition("=")
+        *sections, last = name.split(".")
+        try:
+            part = functools.reduce(operator.getitem, sections, params)
+            part[last]
+        except (KeyError, TypeError):
+            raise UserError(f"--set-param {text}: params.yaml has no {name}") from None
+        part[last] = YAML(typ="safe").load(value)
 
 
 def first_items(name, content):
