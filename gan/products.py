@@ -7,10 +7,11 @@ import keras
 import tensorflow as tf
 
 _TANH_IS_ONE = 20.0
-# The library cuts sums into blocks. How long they are depends on the rows of its kernels, 6 for AVX2 and 5 for AVX-512, where a
-# product has fewer than ten times as many: sums of up to 128 below 61 and 51 rows, longer ones in several steps.
+# The library adds up long sums in blocks. In a product of few rows, how long they are depends on how many rows its kernels take
+# at once, 6 for AVX2 and 5 for AVX-512: sums of up to 320 are whole from 61 rows on, or from 51; longer ones have more bounds.
 _FEWEST_ROWS = 64
-_CUT_ALIKE_ROWS, _CUT_ALIKE_DEPTH = 48, 128
+# below both bounds the two agree on these, and the lecture's sixteen samples have always been computed so
+_ALIKE_ROWS, _ALIKE_SUM = 48, 128
 _LARGE = 10_000_000  # multiply-adds of a product that is worth halving
 _ROWS_AT_A_TIME = 30  # a multiple of kernels' rows
 
@@ -19,17 +20,18 @@ _ROWS_AT_A_TIME = 30  # a multiple of kernels' rows
 def product(a, b):
     """The matrix product of a float32 [m, k] and b float32 [k, n], whose gradients are such products again, of transposed copies.
 
-    XLA leaves the product of two plain matrices to a library that rounds alike on every processor. One whose first factor is read
-    across its rows, as in TensorFlow's own gradient, it gives to Eigen, which cuts it by the sizes of the processor's caches.
+    XLA leaves the product of two plain matrices to a library that rounds alike on every processor, given enough rows; one of
+    fewer is filled up. One whose first factor is read across its rows, as in TensorFlow's own gradient, XLA gives to Eigen,
+    which cuts it by the sizes of the processor's caches.
     """
 
     def gradients(upstream):
         return product(upstream, tf.transpose(b)), product(tf.transpose(a), upstream)
 
     rows, depth = a.shape
-    if rows is None:
+    if rows is None:  # outside of XLA
         return tf.matmul(a, b), gradients
-    if rows < _FEWEST_ROWS and (rows > _CUT_ALIKE_ROWS or depth > _CUT_ALIKE_DEPTH):
+    if rows < _FEWEST_ROWS and (rows > _ALIKE_ROWS or depth > _ALIKE_SUM):
         return tf.matmul(tf.pad(a, [[0, _FEWEST_ROWS - rows], [0, 0]]), b)[:rows], gradients
     # the library cuts a product unevenly between two threads; two products are computed side by side
     half = rows // 2 // _ROWS_AT_A_TIME * _ROWS_AT_A_TIME
