@@ -6,15 +6,13 @@ column a setting, the start of the sha256 of the output, and for the settings af
 
     python -m benchmarks.stage_bytes                             # the default set in full: about two minutes a setting
     python -m benchmarks.stage_bytes --small --emulate           # small parameters, fit for emulated processors
-    python -m benchmarks.stage_bytes --small --emulate --stages normalize,train -S train.batch_size=56    # other parameters
+    python -m benchmarks.stage_bytes --small --emulate --set train.batch_size=56    # another parameter
 
 Needs data/raw of the working tree: run `dvc repro fetch` first.
 """
 
 import argparse
-import functools
 import hashlib
-import operator
 import os
 import shutil
 import subprocess
@@ -23,6 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from flows.overrides import apply
 from gan.errors import UserError
 from gan.kernels import pin_numpy
 
@@ -61,12 +60,16 @@ runpy.run_module(sys.argv.pop(), run_name="__main__", alter_sys=True)
 """
 # What --small puts in place of params.yaml's values. The files of MNIST are cut to as many images.
 SMALL_TRAIN, SMALL_TEST = 600, 300
-SMALL = {
-    "normalize": {"train_count": SMALL_TRAIN, "test_count": SMALL_TEST},
-    "judge": {"sample_count": 300},
-    "judge.classifier": {"epochs": 1, "batch_size": 50},
-    "train": {"steps": 3, "log_every_steps": 1, "trajectory_points": 2},
-}
+SMALL = (
+    f"normalize.train_count={SMALL_TRAIN}",
+    f"normalize.test_count={SMALL_TEST}",
+    "judge.sample_count=300",
+    "judge.classifier.epochs=1",
+    "judge.classifier.batch_size=50",
+    "train.steps=3",
+    "train.log_every_steps=1",
+    "train.trajectory_points=2",
+)
 
 
 def main():
@@ -74,12 +77,12 @@ def main():
     parser.add_argument("--small", action="store_true", help="a few hundred images and three training steps")
     parser.add_argument("--emulate", action="store_true", help=f"emulated processors as well, by {EMULATOR}")
     parser.add_argument(
-        "-S",
-        "--set-param",
+        "--set",
+        dest="overrides",
         action="append",
         default=[],
-        metavar="NAME=VALUE",
-        help="another value in params.yaml, as `dvc exp run` takes it; may be given several times",
+        metavar="KEY=VALUE",
+        help="a parameter, as in `gan flow`; repeatable",
     )
     parser.add_argument("--stages", default=",".join(STAGES), help="only these, in this order; each needs those before it")
     parser.add_argument("--only", default="", help="only settings with this text in their label; the first always runs")
@@ -98,7 +101,7 @@ def main():
     try:
         results = {}
         for number, (label, changes) in enumerate(chosen.items()):
-            workplace = make_workplace(folder / str(number), small=arguments.small, values=arguments.set_param)
+            workplace = make_workplace(folder / str(number), small=arguments.small, overrides=arguments.overrides)
             results[label] = run_stages(workplace, stages, label, **changes)
         print(table(results))
     except UserError as error:
@@ -108,41 +111,16 @@ def main():
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def make_workplace(folder, *, small, values=()):
-    """A folder with parameters and MNIST, whole or small, where the stages can work; `values`: texts such as "train.seed=1"."""
-    from ruamel.yaml import YAML
-
+def make_workplace(folder, *, small, overrides):
+    """A folder with parameters and MNIST, whole or small, where the stages can work."""
     (folder / "data/raw").mkdir(parents=True)
     shutil.copytree(ROOT / "sets", folder / "sets")
-    yaml = YAML()
-    params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     for path in (ROOT / "data/raw").iterdir():
         content = path.read_bytes()
         (folder / "data/raw" / path.name).write_bytes(first_items(path.name, content) if small else content)
-    for section, changes in SMALL.items() if small else ():
-        part = params
-        for name in section.split("."):
-            part = part[name]
-        part.update(changes)
-    set_values(params, values)
-    with open(folder / "params.yaml", "w", encoding="utf-8") as file:
-        yaml.dump(params, file)
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    (folder / "params.yaml").write_text(apply(text, [*(SMALL if small else ()), *overrides]), encoding="utf-8")
     return folder
-
-
-def set_values(params, values):
-    """Put `values`, texts such as "train.seed=1", into the nested dicts `params`. UserError names one that has no place there."""
-    from ruamel.yaml import YAML
-
-    for text in values:
-        name, _, value = text.partition("=")
-        *sections, last = name.split(".")
-        try:
-            part = functools.reduce(operator.getitem, sections, params)
-            part[last]
-        except (KeyError, TypeError):
-            raise UserError(f"--set-param {text}: params.yaml has no {name}") from None
-        part[last] = YAML(typ="safe").load(value)
 
 
 def first_items(name, content):

@@ -195,15 +195,6 @@ def test_stage_bytes_compares_every_output_with_the_first_setting():
     assert "| stage c | - | ended with code 1 |" in text
 
 
-def test_stage_bytes_takes_other_parameters_by_their_names():
-    params = {"train": {"batch_size": 300, "generator_units": [128, 128]}, "judge": {"classifier": {"epochs": 3}}}
-    stage_bytes.set_values(params, ["train.generator_units=[56, 200]", "judge.classifier.epochs=1"])
-    assert params == {"train": {"batch_size": 300, "generator_units": [56, 200]}, "judge": {"classifier": {"epochs": 1}}}
-    for name in ("trian.batch_size", "train.batchsize", "train.batch_size.small"):
-        with pytest.raises(UserError, match=f"params.yaml has no {name}"):
-            stage_bytes.set_values(params, [f"{name}=1"])
-
-
 @pytest.mark.parametrize("shade", ["gray", "black"])
 def test_stage_bytes_finds_what_a_stage_writes_and_which_one_fails(shade, tmp_path):
     write = (
