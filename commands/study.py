@@ -51,10 +51,15 @@ def plan(repository, name, base):
     params, rule = found.params, rule_of(found)
     total = len(found.variants) * params.seeds.count
     click.echo(f"{params.question}\n")
-    click.echo(f"{total} runs: {len(found.variants)} variants, {params.seeds.count} seeds each, at commit {found.base[:12]}")
+    variants = f"{len(found.variants)} variants, {params.seeds.count} seeds each" if found.compares else "seeds of the baseline"
+    click.echo(f"{total} runs: {variants}, at commit {found.base[:12]}")
     click.echo(f"{total - len(missing)} are done or cached, {len(missing)} are to be run" + _duration(progress, len(missing)))
     if collected is None:
         click.echo("another run is at work here, so DVC's cache was not asked for more")
+    if not found.compares:
+        share = 100 * statistics.share_beyond(total, statistics.ERROR_RATE / len(params.metrics))
+        click.echo(f"\nIn 95 of 100 studies no more than {share:.2g} % of all runs are worse than the worst of these.")
+        return
     if params.seeds.most > params.seeds.count:
         looks = ", ".join(map(str, rule.looks))
         click.echo(f"with --until-decided up to {len(found.variants) * params.seeds.most} runs, judged at {looks} seeds")
@@ -161,8 +166,8 @@ def _print(progress):
     click.echo(f"{params.question}\n")
     print_table(rows)
     click.echo()
-    for one in progress.comparisons:
-        click.echo(f"{one.variant}, {one.metric}: {statistics.sentence(one, progress.rule)}")
+    for variant, metric, _, said in progress.sentences():
+        click.echo(f"{variant}, {metric}: {said}")
 
 
 def _write_report(progress):

@@ -37,10 +37,10 @@ def write(progress):
         name=progress.study.name,
         commit=progress.study.base[:12],
         runs=sum(map(len, progress.done.values())),
+        compares=progress.study.compares,
         verdicts=[
-            {"variant": one.variant, "metric": _person_name(one.metric), "verdict": one.verdict, "sentence": text}
-            for one in progress.comparisons
-            for text in [statistics.sentence(one, progress.rule)]
+            {"variant": variant, "metric": _person_name(metric), "verdict": verdict, "sentence": said}
+            for variant, metric, verdict, said in progress.sentences()
         ],
         charts=[{"title": chart.title, "svg": study_charts.metric_svg(chart)} for chart in charts],
         parallel=_parallel(progress, study_charts),
@@ -73,13 +73,13 @@ def markdown(progress, more=()):
     deciding = list(progress.study.params.metrics)
     metrics = list(dict.fromkeys([*deciding, *more]))
     said = {(one.variant, one.metric): statistics.sentence(one, progress.rule) for one in progress.comparisons}
-    against = [f"{_person_name(metric)} against {BASELINE}" for metric in deciding]
+    against = [f"{_person_name(metric)} against {BASELINE}" for metric in deciding if progress.study.compares]
     rows = [["variant", "seeds", *map(_person_name, metrics), *against]]
     for name, done in progress.done.items():
         ranges = [_range([one.metrics.get(metric) for one in done]) for metric in metrics]
         of_set = progress.study.variants[name].set if name == BASELINE else None
         shown = f"`{name}`: `{of_set}`" if of_set else f"`{name}`"
-        rows.append([shown, str(len(done)), *ranges, *(said.get((name, metric), "") for metric in deciding)])
+        rows.append([shown, str(len(done)), *ranges, *(said.get((name, metric), "") for metric in deciding if against)])
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([lines[0], f"|{' --- |' * len(rows[0])}", *lines[1:]])
 
@@ -114,7 +114,8 @@ def _chart(progress, metric):
                 difference_interval=None if one is None or one.low is None else (one.low, one.high),
             )
         )
-    return MetricChart(metric, rows, progress.study.params.metrics[metric].smallest_difference)
+    smallest = progress.study.params.metrics[metric].smallest_difference if progress.study.compares else None
+    return MetricChart(metric, rows, smallest)
 
 
 def _parallel(progress, study_charts):
@@ -156,6 +157,11 @@ def _rows(progress):
 
 def _notes(progress):
     rule = progress.rule
+    if not progress.study.compares:
+        return [
+            "What is said of the worst run holds whatever the distribution over seeds is (Wilks 1941), in 95 of 100 studies for "
+            "all metrics together."
+        ]
     times = "once" if len(rule.looks) == 1 else f"up to {len(rule.looks)} times, at {', '.join(map(str, rule.looks))} seeds"
     test = "Student's test on pairs of runs with the same seed" if rule.paired else "Welch's test"
     notes = [

@@ -66,6 +66,11 @@ class Study:
                 raise ParamsError(f"study {self.name}: {name} has the same parameters as the baseline")
         return found
 
+    @property
+    def compares(self):
+        """Whether there is a variant to compare with the baseline; else the study looks at the baseline's seeds alone."""
+        return len(self.variants) > 1
+
     def cells(self, variant, count):
         """The Cells of the first `count` seeds of the variant of this name."""
         values, first = self.values(variant), self.params.seeds.first

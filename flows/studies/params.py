@@ -64,7 +64,7 @@ class Axis(Section):
 
 
 class StudyParams(Section):
-    """What a study compares and how it is decided."""
+    """What a study compares and how it is decided. With neither variants nor a grid it looks at the baseline's seeds alone."""
 
     question: str = pydantic.Field(min_length=1, max_length=300)  # the heading of its page
     stage: str = pydantic.Field(min_length=1)  # every run goes as far as this stage
@@ -150,10 +150,7 @@ def parse_study(text, name):
     content = parse_yaml(text, path)
     if list(content) != [SECTION]:
         raise ParamsError(f"{path}: expected the section {SECTION!r} alone, got {', '.join(map(str, content))}")
-    study = parse_section(content[SECTION], SECTION, StudyParams, path)
-    if len(study.every_variant()) < 2:
-        raise ParamsError(f"{path}: {SECTION}: expected at least one entry in variants or grid")
-    return study
+    return parse_section(content[SECTION], SECTION, StudyParams, path)
 
 
 def _text(value):

@@ -35,6 +35,24 @@ class Progress:
         """The metric of each run that the variant has, in the order of seeds."""
         return [one.metrics[metric] for one in self.done[variant]]
 
+    def gapless(self, variant):
+        """The variant's runs up to the first seed that has none; it may have failed, which must not be passed over in silence."""
+        first = self.study.params.seeds.first
+        return [one for number, one in enumerate(self.done[variant]) if one.cell.seed == first + number]
+
+    def sentences(self):
+        """(variant, metric, verdict, what is said of it) for all comparisons; for the baseline where nothing is compared."""
+        if self.study.compares:
+            return [(one.variant, one.metric, one.verdict, statistics.sentence(one, self.rule)) for one in self.comparisons]
+        count, done = self.study.params.seeds.count, self.gapless(BASELINE)
+        if len(done) < count:
+            text = statistics.pending_sentence(count - len(done))
+            return [(BASELINE, metric, "pending", text) for metric in self.study.params.metrics]
+        values = {metric: [one.metrics[metric] for one in done[:count]] for metric in self.study.params.metrics}
+        return [
+            (BASELINE, metric, "spread", statistics.worst_sentence(some, metric, self.rule)) for metric, some in values.items()
+        ]
+
     def missing(self, *, until_decided):
         """The Cells that the study wants next, seed by seed; none where it is over.
 
@@ -77,12 +95,10 @@ def progress_of(study):
 
 
 def _judged(progress):
-    first = progress.study.params.seeds.first
-    samples = {}
-    for variant, cells in progress.done.items():
-        # a run that is missing, perhaps because it failed, must not be passed over in silence
-        gapless = [one for number, one in enumerate(cells) if one.cell.seed == first + number]
-        samples[variant] = {metric: [one.metrics[metric] for one in gapless] for metric in progress.study.params.metrics}
+    samples = {
+        variant: {metric: [one.metrics[metric] for one in progress.gapless(variant)] for metric in progress.study.params.metrics}
+        for variant in progress.done
+    }
     baseline = samples.pop(BASELINE)
     return replace(progress, comparisons=statistics.judge(samples, baseline, progress.rule))
 

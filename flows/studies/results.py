@@ -17,7 +17,10 @@ RUNS, COMPARISONS, METRICS = "runs.csv", "comparisons.csv", "metrics.json"
 def write(progress, folder, *, pictures):
     """Write the Progress of a study into `folder`. pictures: file names in it that `dvc plots` shows as well."""
     write_csv(folder / RUNS, run_rows(progress))
-    write_csv(folder / COMPARISONS, comparison_rows(progress))
+    if comparisons := comparison_rows(progress):
+        write_csv(folder / COMPARISONS, comparisons)
+    else:
+        (folder / COMPARISONS).unlink(missing_ok=True)  # of a study that once compared something
     write_json(folder / METRICS, metric_values(progress))
     write_json(folder / FILE, _spreads(progress))
     write_bytes(folder / "dvc.yaml", _for_dvc(progress, pictures).encode())

@@ -216,7 +216,7 @@ def sentence(comparison, rule):
     """What a Comparison says, in words without a subject, such as "better by 0.021 to 0.034"."""
     goal = rule.metrics[comparison.metric]
     if comparison.verdict == "pending":
-        return f"no verdict yet: {comparison.seeds} {'run is' if comparison.seeds == 1 else 'runs are'} missing"
+        return pending_sentence(comparison.seeds)
     if comparison.low is None:
         return "undecided: no run differs from another, so nobody knows how much they vary"
     worst, best = (-comparison.high, -comparison.low) if goal.better == "lower" else (comparison.low, comparison.high)
@@ -234,6 +234,28 @@ def sentence(comparison, rule):
     if least <= 0:
         text = f"{comparison.verdict}, by {most:.{digits}f} at most"
     return text + (f", less than the {goal.smallest_difference:g} that matters" if most < goal.smallest_difference else "")
+
+
+def pending_sentence(missing):
+    """What is said where a number of runs is `missing`."""
+    return f"no verdict yet: {missing} {'run is' if missing == 1 else 'runs are'} missing"
+
+
+def worst_sentence(values, metric, rule):
+    """What the worst of `values`, one a run, says of all runs with these parameters, in words without a subject."""
+    goal = rule.metrics[metric]
+    worst = (max if goal.better == "lower" else min)(values)
+    share = 100 * share_beyond(len(values), ERROR_RATE / len(rule.metrics))
+    return f"{worst:.4g} at worst of {len(values)} runs; at most {_up(share, 1):.1f} % of all runs are worse than that"
+
+
+def share_beyond(count, rate):
+    """The largest share of all runs that may be worse than the worst of `count`, in [0, 1]; wrong with probability `rate`.
+
+    If a share s is worse, none of `count` runs is with probability (1 - s)^count, whatever the distribution: Wilks' one-sided
+    tolerance limit (1941, Annals of Mathematical Statistics 12).
+    """
+    return 1 - rate ** (1 / count)
 
 
 def more_seeds(comparison, rule):

@@ -8,9 +8,9 @@ TEMPLATE = "study.html.j2"
 def render(**values):
     """Fill the page's template. Every value is escaped, save the SVG elements of `gan.pages.study_charts`.
 
-    question, name, commit: texts. runs: int. verdicts: dicts with variant, metric, verdict and sentence. charts: dicts with title
-    and svg. parallel: an SVG element or None. rows: dicts of texts with variant, metric, runs, mean, deviation, difference,
-    interval and p_value. notes, missing: texts. samples: dicts with variant and uri, a `data:` URI. variants: dicts with name,
-    set and overrides.
+    question, name, commit: texts. runs: int. compares: whether there are variants beside the baseline. verdicts: dicts with
+    variant, metric, verdict and sentence. charts: dicts with title and svg. parallel: an SVG element or None. rows: dicts of
+    texts with variant, metric, runs, mean, deviation, difference, interval and p_value. notes, missing: texts. samples: dicts
+    with variant and uri, a `data:` URI. variants: dicts with name, set and overrides.
     """
     return fill(TEMPLATE, values)

@@ -35,7 +35,7 @@ class MetricChart:
 
     metric: str
     rows: list[Row]
-    smallest_difference: float
+    smallest_difference: float | None  # that matters; None where nothing is compared
 
     @property
     def title(self):
@@ -102,11 +102,14 @@ def parallel_svg(axes_values, metric, means, *, best):
 
 
 def _metric_figure(chart, colors):
-    """Two charts side by side: each variant's runs and mean, and its difference to the baseline."""
+    """Each variant's runs and mean; beside them, where it is compared, its difference to the baseline."""
     ink, first, second, third = colors
     height = 1.05 + _ROW_INCHES * len(chart.rows)
     figure = Figure(figsize=(9, height), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
+    if chart.smallest_difference is None:
+        left, right = figure.subplots(), None
+    else:
+        left, right = figure.subplots(1, 2, sharey=True)
     for place, row in enumerate(chart.rows):
         color = first if place == 0 else second
         left.plot(row.values, [place - _LIFT] * len(row.values), "o", color=color, alpha=0.4, markersize=5, markeredgewidth=0)
@@ -117,16 +120,17 @@ def _metric_figure(chart, colors):
             if row.difference_interval:
                 right.plot(row.difference_interval, [place, place], color=color, linewidth=2)
             right.plot([row.difference], [place], "o", color=color, markersize=6)
-    if any(row.difference is not None for row in chart.rows):
-        right.axvspan(-chart.smallest_difference, chart.smallest_difference, color=third, alpha=0.15, linewidth=0)
-    else:
-        right.set_xticks([0])
-    right.axvline(0, color=first, linewidth=1.2)
+    if right is not None:
+        if any(row.difference is not None for row in chart.rows):
+            right.axvspan(-chart.smallest_difference, chart.smallest_difference, color=third, alpha=0.15, linewidth=0)
+        else:
+            right.set_xticks([0])
+        right.axvline(0, color=first, linewidth=1.2)
+        right.set_title("difference to the baseline", loc="left", fontsize=11)
     left.set_yticks(range(len(chart.rows)), [row.variant for row in chart.rows])
     left.set_ylim(len(chart.rows) - 0.4, -0.6)
     left.set_title(chart.title, loc="left", fontsize=11)
-    right.set_title("difference to the baseline", loc="left", fontsize=11)
-    for axes in (left, right):
+    for axes in figure.axes:
         axes.tick_params(axis="y", length=0)
         axes.spines[["top", "right", "left"]].set_visible(False)
     return figure

@@ -48,12 +48,19 @@ def test_a_grid_has_an_axis_a_parameter_and_the_metric_to_scale():
 HOSTILE = '<script>alert("x")</script>'
 
 
+def test_where_nothing_is_compared_a_chart_shows_runs_alone():
+    svg = str(study_charts.metric_svg(MetricChart("fid", ROWS[:1], None)))
+    assert ">baseline</text>" in svg and "difference to the baseline" not in svg
+    assert "difference to the baseline" in str(study_charts.metric_svg(CHART))
+
+
 def page_of_a_study(parallel=None, samples=()):
     return study.render(
         question=HOSTILE,
         name="rates",
         commit="0123456789ab",
         runs=7,
+        compares=True,
         verdicts=[{"variant": HOSTILE, "metric": "FID", "verdict": "worse", "sentence": "worse by 14 to 28"}],
         charts=[{"title": "FID", "svg": study_charts.metric_svg(CHART)}],
         parallel=parallel,

@@ -3,11 +3,10 @@
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
 from flows.git import Repository
 from flows.studies.cells import find_study, study_of_text
-from flows.studies.params import parse_study, read_text_of
+from flows.studies.params import BASELINE, parse_study, read_text_of
 from gan.errors import ParamsError, UserError
 from gan.params import parse_section
 from gan.runtime import ANY, processor_kind
@@ -86,12 +85,12 @@ def test_what_is_wrong_is_one_line_that_names_it(read, old, new, message):
     assert str(error.value).startswith("studies/rates.yaml") and "\n" not in str(error.value)
 
 
-def test_a_study_compares_something(read):
-    content = YAML(typ="safe").load(STUDY)
+def test_a_study_may_be_of_the_baseline_alone(read):
     alone = STUDY[: STUDY.index("  variants:")] + "  variants: {}\n  grid: {}\n"
-    assert content["study"]["variants"]
-    with pytest.raises(ParamsError, match="at least one entry in variants or grid"):
-        read(alone)
+    assert list(read(STUDY).every_variant()) != [BASELINE] == list(read(alone).every_variant())
+
+
+def test_a_study_that_is_not_there_is_one_line_with_those_that_are(read):
     with pytest.raises(UserError, match=r"there is no study 'others' in studies/; it has rates"):
         read(name="others")
 

@@ -25,7 +25,9 @@ from flows.studies.statistics import (
     rate_of,
     seeds_for,
     sentence,
+    share_beyond,
     together,
+    worst_sentence,
 )
 
 # docs/quality.md: the default over five seeds
@@ -178,6 +180,16 @@ def test_sentences(verdict, low, high, better, expected):
     rule = a_rule(metrics={"fid": Metric(better=better, smallest_difference=0.02)})
     one = Comparison("a", "fid", verdict, 5, (low + high) / 2, low, high, 0.01, (1.0, 1.0))
     assert sentence(one, rule) == expected
+
+
+def test_the_worst_of_several_runs_says_how_many_others_may_be_worse():
+    rule = a_rule(variants=())
+    values = [50.0, 61.23, 47.5, 55.0, 52.0]  # two metrics share the 5 %: 1 - 0.025 ** (1 / 5) = 0.5218
+    assert worst_sentence(values, "fid", rule) == "61.23 at worst of 5 runs; at most 52.2 % of all runs are worse than that"
+    assert worst_sentence(values, "coverage", rule).startswith("47.5 at worst of 5 runs")
+    # by the meaning of the promise: with so large a share beyond it, five studies of a hundred see none of them
+    hit = np.random.default_rng(0).random((100_000, 20)).min(axis=1) > share_beyond(20, ERROR_RATE)
+    assert hit.mean() == pytest.approx(ERROR_RATE, abs=0.003)
 
 
 def test_the_announced_further_seeds_decide_if_things_stay_as_they_are():

@@ -151,6 +151,25 @@ def test_a_run_that_fails_stops_no_other_and_is_tried_again(tmp_path):
     assert len(experiments(project)) == 4
 
 
+def test_a_study_of_the_baseline_alone_says_how_bad_a_run_may_be(tmp_path):
+    text = STUDY[: STUDY.index("  variants:")].replace("count: 2, most: 4", "count: 3, most: 3") + "  variants: {}\n  grid: {}\n"
+    project = make_study(tmp_path, text)
+    planned = project.gan("study", "plan", "steps").stdout
+    assert "3 runs: seeds of the baseline, at commit" in planned and "no more than 63 % of all runs are worse" in planned
+    # the project has run once with seed 0, which the plan has taken in
+    assert "baseline, fid: no verdict yet: 2 runs are missing" in project.gan("study", "status", "steps").stdout
+    shown = project.gan("study", "run", "steps").stdout
+    runs = read_csv(project.root / "data/studies/steps/runs.csv")
+    worst = max(float(run["fid"]) for run in runs)
+    said = f"{worst:.4g} at worst of 3 runs; at most 63.2 % of all runs are worse than that"
+    assert [run["seed"] for run in runs] == ["0", "1", "2"] and f"baseline, fid: {said}" in shown
+    page = (project.root / "data/studies/steps/index.html").read_text()
+    assert said in page and "Wilks 1941" in page and "ifference to the baseline" not in page
+    header, _, row = project.gan("study", "table", "steps").stdout.splitlines()
+    assert header == "| variant | seeds | FID |" and row.startswith("| `baseline` | 3 |")
+    assert json.loads((project.root / "data/studies/steps/spreads.json").read_text())[0]["metrics"]["fid"]["seeds"] == 3
+
+
 def test_cells_are_keyed_by_what_their_metrics_depend_on(tmp_path):
     project = make_study(tmp_path)
     repository = Repository(project.root)
