@@ -15,7 +15,7 @@ from flows.start import ServerLost, run_once
 @click.option("--commit", is_flag=True, help="Commit and tag the result, push it where remotes are configured.")
 @click.option("--isolated", is_flag=True, help="Work in a git worktree at --base and record the result as a version.")
 @click.option("--base", default="HEAD", show_default=True, metavar="REVISION", help="Where an isolated run starts.")
-@click.option("--dated-seed", metavar="KEY", help="A parameter that gets today's date as its value, such as train.seed.")
+@click.option("--dated-seed", metavar="KEY", help="A parameter that gets today's date in UTC as its value, such as train.seed.")
 @click.pass_context
 def flow(context, **options):
     """Run every stage of dvc.yaml in order, as a Prefect flow on the configured server or an embedded one.

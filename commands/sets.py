@@ -18,10 +18,10 @@ from gan.training.params import TrainParams
 SETS = Path("sets")
 SECTION = "train"
 TRIAL_SECONDS, TRIAL_IMAGES = 8.0, 2000  # ten seconds with the start
-# from its name to its last indented line: blank lines and comments before the section that follows are that one's
 STEPS_TEXT = re.compile(r"^( +steps: )(\d+ *)", re.MULTILINE)
 STEPS_GRAIN = 100  # a number that is chosen by the clock is no more exact than that
-SECTION_TEXT = re.compile(rf"^{SECTION}:.*?(?=\s*^\S|\s*\Z)", re.MULTILINE | re.DOTALL)
+# from its name to its last indented line: blank lines and comments before the section that follows are that one's
+SECTION_TEXT = re.compile(rf"^{SECTION}:.*?(?=\s*(?:^#[^\n]*\s*)*(?:^[^\s#]|\Z))", re.MULTILINE | re.DOTALL)
 
 
 def set_names():
@@ -45,6 +45,8 @@ def use_set(name, params_path, *, steps=None):
     replaced, count = SECTION_TEXT.subn(lambda _: section, text)
     if count != 1:
         raise ParamsError(f"{params_path}: expected one section {SECTION!r} in block style, found {count}")
+    if parse_yaml(replaced, params_path).get(SECTION) != new:
+        raise ParamsError(f"{params_path}: its section {SECTION!r} cannot be replaced as a whole; write it in block style")
     write_bytes(params_path, replaced.encode())
     return differences(old if isinstance(old, dict) else {}, new)
 

@@ -45,6 +45,7 @@ def start_embedded_server(grace_seconds):
             start_new_session=True,
             pass_fds=(listener.fileno(),),
         )
+    _past_proxies("127.0.0.1")
     # registered before Prefect registers its last messages to the server, so it is called after them
     atexit.register(_end, guard)
     threading.Thread(target=_end_without, args=(guard, grace_seconds), daemon=True).start()
@@ -53,6 +54,13 @@ def start_embedded_server(grace_seconds):
     except httpx.HTTPError as error:
         raise UserError(f"Prefect's embedded server did not start ({error}); `prefect server start` shows why") from None
     return url
+
+
+def _past_proxies(host):
+    """Let Prefect's clients in this process, and in the stages' if they ever ask, reach `host` without the shell's proxy."""
+    known = os.environ.get("no_proxy", os.environ.get("NO_PROXY", ""))  # of the two, the first is the one that counts
+    if known != "*":
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(filter(None, (known, host)))
 
 
 def _end(guard):

@@ -33,15 +33,18 @@ class Repository:
         """Run `git` and return its standard output without the last newline; raises GitError."""
         # a run nobody watches must fail where git would ask for a password
         environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8"}
-        done = subprocess.run(
-            ["git", *arguments], cwd=self.root, capture_output=True, input=stdin, text=text, env=environment, check=False
-        )
+        done = self._call(arguments, input=stdin, text=text, env=environment)
         if done.returncode != 0:
             error = done.stderr if text else done.stderr.decode(errors="replace")
             lines = [line for line in error.strip().splitlines() if line.strip()]
             reason = " ".join(lines[-2:])[:_MESSAGE_CHARACTERS]
             raise GitError(f"git {_command(arguments)}: {reason or f'exit code {done.returncode}'}")
         return done.stdout.rstrip("\n") if text else done.stdout
+
+    def _call(self, arguments, **options):
+        # a person's hooks, those of `dvc install` among them, are for a person's work: in a run's worktree they fail, and end it
+        command = ["git", "-c", f"core.hooksPath={os.devnull}", *arguments]
+        return subprocess.run(command, cwd=self.root, capture_output=True, check=False, **options)
 
     def over_network(self, *arguments):
         """The same for a command that talks to a remote: one that has gone is given up after two minutes."""
@@ -52,7 +55,7 @@ class Repository:
 
     def succeeds(self, *arguments):
         """Whether a git command that answers by its exit code says yes."""
-        return subprocess.run(["git", *arguments], cwd=self.root, capture_output=True, check=False).returncode == 0
+        return self._call(arguments).returncode == 0
 
     def commit_id(self, revision):
         """The commit that `revision` (a commit, branch or tag) names; raises GitError."""

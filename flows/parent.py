@@ -23,9 +23,18 @@ def started_by_prefect():
     return "PREFECT__FLOW_RUN_ID" in os.environ or _PARENT in os.environ  # a worker says so, Prefect's runner does not
 
 
-def end_to_tell(api, flow_run):
+def end_to_tell(flow_run):
     """Variables by which a run's DVC process tells Prefect of its end where the run itself cannot, killed with its worker."""
-    return {"PIPELINE_RUN": json.dumps({"api": api, "flow_run": str(flow_run), "parent": os.getppid()})}
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
+
+    login = PREFECT_API_AUTH_STRING.value()
+    end = {
+        "api": PREFECT_API_URL.value(),
+        "login": login.get_secret_value() if login else None,
+        "flow_run": str(flow_run),
+        "parent": os.getppid(),
+    }
+    return {"PIPELINE_RUN": json.dumps(end)}
 
 
 def tell_of_kill(flow_run):

@@ -35,6 +35,7 @@ def pipeline(
     commit: bool = False,
     base: str = "HEAD",
     dated_seed: str | None = None,
+    timezone: str = "UTC",
 ):
     """Bring the pipeline up to date.
 
@@ -46,10 +47,11 @@ def pipeline(
         commit: record the result of a run in the working tree as well.
         base: the commit, branch or tag that an isolated run starts from.
         dated_seed: a parameter that gets the run's date (20260131) as its value, such as "train.seed".
+        timezone: of that date.
     """
     if started_by_prefect():
         end_with_parent()
-    return bring_up_to_date(RunRequest(tuple(overrides), stage, force, isolated, commit, base, dated_seed))
+    return bring_up_to_date(RunRequest(tuple(overrides), stage, force, isolated, commit, base, dated_seed, timezone))
 
 
 def prepared_pipeline(prepared):

@@ -4,7 +4,6 @@ import contextlib
 from dataclasses import dataclass
 
 from prefect import get_run_logger, runtime
-from prefect.settings import PREFECT_API_URL
 
 from flows import versions
 from flows.claims import claimed, key_of
@@ -48,7 +47,7 @@ def in_worktree(repository, request, parameters, lock, deadline):
     Where something is to be done, no other machine does the same at the time, and what others have made is known.
     """
     log, settings, name = get_run_logger(), parameters.settings, runtime.flow_run.name
-    fetch_versions(repository, settings.git_remote, log.warning)
+    fetch_versions(repository, settings, log.warning)
     with worktree(repository, request.base, str(runtime.flow_run.id)[:8]) as tree, contextlib.ExitStack() as stack:
         (tree.root / PARAMS).write_text(parameters.text, encoding="utf-8")
         parameters.check(tree.root)
@@ -59,7 +58,7 @@ def in_worktree(repository, request, parameters, lock, deadline):
             key = key_of(repository, request.base, parameters.text)
             stack.enter_context(claimed(repository, settings, key, name=name, log=log.warning, deadline=deadline))
             before = versions.newest(repository)
-            fetch_versions(repository, settings.git_remote, log.warning)  # somebody may have finished just now
+            fetch_versions(repository, settings, log.warning)  # somebody may have finished just now
             if versions.newest(repository) != before:
                 described = _go_on(repository, request, tree, session, settings, deadline)
         yield Place(tree, request.base, session, described)
@@ -109,5 +108,5 @@ def _session(tree, settings, lock, variables=None):
     """A DVC process in `tree` that holds the lock and could tell Prefect of the run's end if a worker's run cannot."""
     variables = variables or {}
     if started_by_prefect():
-        variables = {**variables, **end_to_tell(PREFECT_API_URL.value(), runtime.flow_run.id)}
+        variables = {**variables, **end_to_tell(runtime.flow_run.id)}
     return DvcSession(tree.root, grace_seconds=settings.grace_seconds, environment=variables, held_files=(lock.fileno(),))

@@ -18,13 +18,13 @@ _ATTEMPTS = 5  # where a remote is away, or other machines push tags as well
 _PAUSE_SECONDS = 2.0
 
 
-def fetch_versions(repository, git_remote, log):
+def fetch_versions(repository, settings, log):
     """Learn of the versions that others pushed; a remote out of reach is no reason not to run."""
-    if repository.has_remote(git_remote):
+    if repository.has_remote(settings.git_remote):
         try:
-            _fetch(repository, git_remote)
+            _fetch(repository, settings)
         except GitError as error:
-            log(f"cannot fetch versions from {git_remote}: {error}")
+            log(f"cannot fetch versions from {settings.git_remote}: {error}")
 
 
 def fetch_base(repository, base, log):
@@ -33,7 +33,7 @@ def fetch_base(repository, base, log):
     if branch and repository.has_remote(remote):
         try:
             reference = f"+refs/heads/{branch}:refs/remotes/{remote}/{branch}"
-            repository.over_network("fetch", "--quiet", "--no-tags", "--end-of-options", remote, reference)
+            _fetch_refs(repository, "--end-of-options", remote, reference)
         except GitError as error:
             log(f"cannot fetch {base}: {error}")
 
@@ -48,7 +48,7 @@ def remember_results(repository, session):
 def fetch_records(repository, git_remote):
     """Learn of the cells that others recorded; raises GitError where the remote stays out of reach."""
     if repository.has_remote(git_remote):
-        _in_time(lambda: repository.over_network("fetch", "--quiet", "--no-tags", git_remote, "+refs/exps/*:refs/exps/*"))
+        _in_time(lambda: _fetch_refs(repository, git_remote, "+refs/exps/*:refs/exps/*"))
         records.forget_parts(repository, records.every(repository))
 
 
@@ -78,7 +78,7 @@ def fetch_part(repository, git_remote, cell):
     if repository.has_remote(git_remote):
         ref = records.part_ref(cell.key)
         with contextlib.suppress(GitError):  # there is none, as a rule
-            repository.over_network("fetch", "--quiet", "--no-tags", git_remote, f"+{ref}:{ref}")
+            _fetch_refs(repository, git_remote, f"+{ref}:{ref}")
 
 
 def push_versions(repository, settings, log, deadline=None):
@@ -130,8 +130,15 @@ def _not_pushed(tag, error):
     return f"{tag} is not pushed, the next run tries again: {error}"
 
 
-def _fetch(repository, git_remote):
-    repository.over_network("fetch", "--quiet", git_remote, "refs/tags/*:refs/tags/*")
+def _fetch(repository, settings):
+    """The tags of runs and of what was accepted; a team's other tags, which may move, are its own business."""
+    patterns = ("refs/tags/run/*", f"refs/tags/{settings.gate.artifact}@v*")
+    _fetch_refs(repository, settings.git_remote, *(f"{pattern}:{pattern}" for pattern in patterns))
+
+
+def _fetch_refs(repository, *arguments):
+    """Fetch these refs and no other; with `fetch.prune` git would delete what is only here, versions not pushed yet among it."""
+    repository.over_network("fetch", "--quiet", "--no-tags", "--no-prune", *arguments)
 
 
 def _push(repository, tag, settings, log, deadline):
@@ -161,9 +168,12 @@ def _same_of_another(repository, tag, settings):
     """The tag of a version that another machine has pushed and that has the very files of `tag`, or None."""
     with contextlib.suppress(GitError):  # a tag of the same name there is settled when tags are pushed
         if repository.has_remote(settings.git_remote):
-            _fetch(repository, settings.git_remote)
+            _fetch(repository, settings)
     known = versions.every(repository)
     mine = next(version for version in known if version.tag == tag)
+    on_a_branch = repository.git("for-each-ref", "--count=1", "--contains", mine.commit, "refs/heads/")
+    if on_a_branch or repository.succeeds("merge-base", "--is-ancestor", mine.commit, "HEAD"):
+        return None  # a person has it, and the same of an isolated run would be on no branch
     others = [version for version in known if version.pushed and version.base == mine.base]
     paths = repository.git("ls-tree", "-r", "--name-only", mine.commit).splitlines()
     same = versions.with_the_same_files(repository, mine.commit, paths, others)
@@ -197,7 +207,7 @@ def _give_way(repository, tag, settings):
     ]
     if taken:
         repository.git("tag", "--delete", *taken)
-    _fetch(repository, settings.git_remote)
+    _fetch(repository, settings)
     if taken:
         commit, own = repository.commit_id(tag), settings.gate
         content, lock = (repository.read_at(commit, path) for path in (own.metrics_file, gate.LOCK))

@@ -4,6 +4,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import zoneinfo
 from dataclasses import dataclass, replace
 
 from flows import overrides
@@ -61,12 +62,17 @@ class RunRequest:
     commit: bool = False  # record the result of a run in the working tree as well
     base: str = "HEAD"  # the commit, branch or tag that an isolated run starts from
     dated_seed: str | None = None  # the parameter that gets the run's date as its value
+    timezone: str = "UTC"  # of that date
 
     def on(self, date):
-        """The same request with the date's override spelled out, if it has one."""
+        """The same request with the override by a `date`, a moment, spelled out, if it has one. Raises ParamsError."""
         if self.dated_seed is None:
             return self
-        return replace(self, overrides=(*self.overrides, f"{self.dated_seed}={date:%Y%m%d}"), dated_seed=None)
+        try:
+            there = date.astimezone(zoneinfo.ZoneInfo(self.timezone))
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+            raise ParamsError(f"there is no time zone {self.timezone!r}") from None
+        return replace(self, overrides=(*self.overrides, f"{self.dated_seed}={there:%Y%m%d}"), dated_seed=None)
 
     def parameters(self, repository):
         """The parameters that the run will have; raises ParamsError, or GitError where there is no `base`."""

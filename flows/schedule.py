@@ -99,6 +99,7 @@ def serve(request, *, name, schedule, overlap):
             "isolated": request.isolated,
             "base": request.base,
             "dated_seed": request.dated_seed,
+            "timezone": request.timezone,
         },
     )
     announce()

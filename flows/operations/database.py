@@ -89,7 +89,9 @@ class Database:
             process.wait()
 
     def back_up(self, file):
-        """Write all of it to `file`, whole or not at all, while it runs or not."""
+        """Write all of it to `file`, whole or not at all, while it runs or not. Raises UserError where there is none."""
+        if not (self.folder / "data" / "PG_VERSION").exists():
+            raise UserError(f"{self.folder}: there is no team's database here; --home says which server's to back up")
         with self._at_work(), replacing(file) as temporary:
             self._run("pg_dump", "--format=custom", f"--file={temporary}", f"--dbname={_NAME}")
 

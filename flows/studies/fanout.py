@@ -50,7 +50,7 @@ def study_cell(name: str, definition: str, base: str, variant: str, seed: int, m
     log, variables = get_run_logger(), None
     if started_by_prefect():
         end_with_parent()
-        variables = end_to_tell(PREFECT_API_URL.value(), runtime.flow_run.id)
+        variables = end_to_tell(runtime.flow_run.id)
     try:
         repository = Repository.around(Path.cwd())
         _require_commit(repository, base)
@@ -60,7 +60,7 @@ def study_cell(name: str, definition: str, base: str, variant: str, seed: int, m
         cell = next(cell for cell in study.cells(variant, study.params.seeds.most) if cell.seed == seed)
         record = records.every(repository).get(cell.key)
         if record is None or not has_record(repository, remote, record):
-            fetch_versions(repository, remote, log.warning)
+            fetch_versions(repository, study.settings, log.warning)
             fetch_part(repository, remote, cell)
             record = run_one(study, cell, log=log.info, share=True, variables=variables)
             push_record(repository, remote, record)

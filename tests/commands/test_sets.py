@@ -138,6 +138,26 @@ def test_a_set_asks_for_what_the_processor_has(monkeypatch, name, maker, flags, 
     parse_section(train, "train", TrainParams)  # such a combination is none that is refused
 
 
+def test_a_comment_at_the_lines_start_does_not_end_the_section(folder):
+    original = (folder / "params.yaml").read_text()
+    lines = original.splitlines(keepends=True)
+    inside = lines.index("train:\n") + 2
+    (folder / "params.yaml").write_text("".join([*lines[:inside], "# batch_size: 64  # was worse\n", "\n", *lines[inside:]]))
+    assert command(folder, "use", "conditional-60s").returncode == 0
+    text = (folder / "params.yaml").read_text()
+    assert text.startswith(BEFORE) and text.endswith(AFTER) and "was worse" not in text
+    command(folder, "use", "lecture")
+    assert (folder / "params.yaml").read_text() == original
+
+
+def test_a_section_that_others_refer_to_is_not_replaced(folder):
+    path = folder / "params.yaml"
+    path.write_text("train: &train\n  steps: 3\nother: *train\n")
+    before = path.read_bytes()
+    done = command(folder, "use", "lecture")
+    assert done.returncode == 1 and "has an anchor or alias, 'train'" in done.stderr and path.read_bytes() == before
+
+
 def test_a_section_at_the_end_of_the_file_is_replaced_as_well(folder):
     from commands.sets import use_set
 

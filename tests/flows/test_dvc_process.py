@@ -1,5 +1,11 @@
 """What the DVC process of a run does otherwise than DVC alone."""
 
+import base64
+import http.server
+import json
+import subprocess
+import threading
+
 import pytest
 
 from flows.dvc import process
@@ -27,3 +33,28 @@ def test_a_lock_is_written_whole_or_not_at_all(tmp_path):
     assert lock.read_text() == "the new one"
     assert lock.stat().st_mode & 0o777 == 0o640
     assert [path.name for path in (tmp_path / ".dvc" / "tmp").iterdir()] == []
+
+
+@pytest.mark.parametrize("login", [None, "team:a word"])
+def test_prefect_is_told_of_a_stopped_workers_run_with_the_login_that_it_asks_for(login):
+    told = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            told.append((self.path, self.headers["Authorization"], content["state"]["type"]))
+            self.send_response(201)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        process._report(f"http://127.0.0.1:{server.server_port}/api", login, "0123", gone.pid)
+        thread.join()
+    expected = login and f"Basic {base64.b64encode(login.encode()).decode()}"
+    assert told == [("/api/flow_runs/0123/set_state", expected, "CANCELLED")]

@@ -226,5 +226,9 @@ def test_a_bad_parameter_is_one_line_before_anything_starts(project, arguments, 
 
 def test_the_embedded_server_is_enough(project):
     del project.environment["PREFECT_API_URL"]
+    # behind a proxy, which knows nothing of this machine's own addresses
+    for name in ("no_proxy", "NO_PROXY"):
+        project.environment.pop(name, None)
+    project.environment |= {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
     done = project.pipeline()
     assert done.stdout.strip() == "Cached: nothing changed"

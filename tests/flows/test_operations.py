@@ -229,6 +229,14 @@ def test_the_page_asks_the_port_that_it_came_from(monkeypatch, tmp_path):
     assert settings(host="10.0.0.1", port=4300, home=tmp_path, login="a:b")["PREFECT_SERVER_API_AUTH_STRING"] == "a:b"
 
 
+def test_a_backup_of_nothing_overwrites_none(tmp_path):
+    backup = tmp_path / "prefect.dump"
+    backup.write_text("the last good one")
+    with pytest.raises(UserError, match="there is no team's database here; --home says which"):
+        Database(tmp_path / "mistyped" / "database").back_up(backup)
+    assert [path.name for path in tmp_path.iterdir()] == ["prefect.dump"] and backup.read_text() == "the last good one"
+
+
 def test_a_folder_too_deep_for_a_socket_is_refused(tmp_path):
     with pytest.raises(UserError, match="too long a path for a socket"), Database(tmp_path / ("x" * 100)).running():
         pass

@@ -8,7 +8,9 @@ import json
 import pytest
 from PIL import Image
 
+from flows.request import RunRequest
 from flows.versions import Version, tag_name
+from gan.errors import ParamsError
 from tests.helpers.toy_project import Project, Runs, make_project, run_id, server_url
 
 
@@ -180,6 +182,34 @@ def test_a_run_in_the_users_tree_commits_on_request_without_staged_edits(project
     assert project.git("status", "--short") == "A  notes.txt"
     done = project.pipeline("--commit")
     assert [item["gate"] for item in listed(project)] == ["accepted", "partial"]
+
+
+@pytest.mark.slow(seconds=12)
+def test_what_a_branch_has_is_a_version_beside_the_same_of_an_isolated_run(project, tmp_path):
+    project.run("git", "init", "--quiet", "--bare", str(tmp_path / "git.git"))
+    project.git("remote", "add", "origin", str(tmp_path / "git.git"))
+    project.run("dvc", "install")  # hooks that would end a run's worktree, and each push where DVC has no remote
+    project.pipeline("--isolated", "--set", "train.steps=4")
+    done = project.pipeline("--commit", "--set", "train.steps=4")
+    newest, first = listed(project)
+    assert f"recorded as {newest['tag']}" in done.stdout and newest["base"] == first["base"]
+    assert newest["pushed"] and newest["accepted_as"] == "generator@v1.1.0"
+    assert project.git("rev-parse", "main") == project.git("rev-parse", newest["tag"] + "^{commit}")
+    pushed = project.git("ls-remote", "--tags", "origin")
+    assert all(item[name] in pushed for item in (first, newest) for name in ("tag", "accepted_as"))
+
+
+@pytest.mark.parametrize(
+    ("timezone", "dates"),
+    [("UTC", ["20260329", "20260329"]), ("Europe/Berlin", ["20260329", "20260330"]), ("Asia/Tokyo", ["20260329", "20260330"])],
+)
+def test_a_dated_seed_has_the_date_of_the_schedules_time_zone(timezone, dates):
+    # half past one at night in Berlin, before and after the clocks change
+    moments = [datetime.datetime(2026, 3, 29, hour, 30, tzinfo=datetime.UTC) for hour in (0, 23)]
+    request = RunRequest(dated_seed="train.seed", timezone=timezone)
+    assert [request.on(moment).overrides for moment in moments] == [(f"train.seed={date}",) for date in dates]
+    with pytest.raises(ParamsError, match="there is no time zone 'Europe/Berlim'"):
+        RunRequest(dated_seed="train.seed", timezone="Europe/Berlim").on(moments[0])
 
 
 @pytest.mark.slow

@@ -55,7 +55,7 @@ def test_a_fresh_clone_trains_nothing_that_a_cell_or_a_version_of_another_has_tr
     assert {path: path.read_bytes() for path in store.rglob("*") if path.is_file()} == sent
 
     remotes.fetch_records(there, "origin")
-    remotes.fetch_versions(there, "origin", print)
+    remotes.fetch_versions(there, study.settings, print)
     known, study = records.every(there), find_study(there, "steps")
     assert set(known) == {cell.key}
 
