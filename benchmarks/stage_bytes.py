@@ -48,9 +48,13 @@ SETTINGS = {
 EMULATOR = "qemu-x86_64"
 # The emulator's AVX2 finds wrong places in NumPy's `partition`, so NumPy has to do without; once on the machine itself as well.
 WITHOUT_AVX2 = "X86_V3 X86_V4 AVX512_ICL AVX512_SPR"
+PROCESSORS = ("Haswell", "Skylake-Client", "EPYC-Rome")  # LLVM compiles for the second in a way of its own
 EMULATED = {
     "NumPy without AVX2": {"numpy_without": WITHOUT_AVX2},
-    **{f"emulated {name}": {"processor": name, "numpy_without": WITHOUT_AVX2} for name in ("Haswell", "EPYC-Rome")},
+    **{
+        f"emulated {name}": {"processor": name, "numpy_without": WITHOUT_AVX2}
+        for name in ("Haswell", "Skylake-Client", "EPYC-Rome")
+    },
 }
 RUN_STAGE = """
 import runpy, sys

@@ -1,5 +1,6 @@
 """`gan schedule`: the pipeline on a schedule, served by this process."""
 
+import datetime
 import math
 import os
 from pathlib import Path
@@ -37,7 +38,7 @@ def schedule(cron, interval_seconds, timezone, name, base, overrides, dated_seed
     repository = Repository.around(Path.cwd())
     os.chdir(repository.root)
     request = RunRequest(overrides=overrides, base=base, dated_seed=dated_seed, timezone=timezone)
-    parameters = request.parameters(repository)
+    parameters = request.on(datetime.datetime.now(datetime.UTC)).parameters(repository)
     parameters.check(repository.root)
     when = parse_schedule(cron=cron, interval_seconds=interval_seconds, timezone=timezone)
     require_server()

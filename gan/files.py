@@ -4,7 +4,6 @@ import contextlib
 import csv
 import fcntl
 import hashlib
-import io
 import json
 import math
 import os
@@ -55,9 +54,13 @@ def replacing_folder(path):
         os.chmod(temporary, 0o777 & ~_umask())
         for file in temporary.rglob("*"):
             _flush_to_disk(file)
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
+        if path.exists():  # aside at once, so that nobody sees a part of it under its name
+            old = tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}{_MARK}")
+            os.replace(path, old)
+            os.replace(temporary, path)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.replace(temporary, path)
         _flush_to_disk(path.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -79,12 +82,14 @@ def write_json(path, value):
 
 
 def write_csv(path, rows):
-    """Write dicts with the same keys as a table with a header, whole or not at all."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_bytes(path, text.getvalue().encode())
+    """Write dicts with the same keys, an iterable of one or more, as a table with a header, whole or not at all."""
+    rows = iter(rows)
+    first = next(rows)
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, first, lineterminator="\n")
+        writer.writeheader()
+        writer.writerow(first)
+        writer.writerows(rows)
 
 
 def sha256(path):

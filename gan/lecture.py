@@ -28,14 +28,17 @@ PUBLISHED_LOG = {
     5000: (5.094, 0.140, 95.2),
 }
 TAIL_LOG_LINES = 9  # the lines at the end of a log whose mean stands for the end of training
-# parameters that the lecture does not state, that have no effect without penalties, or that only decide how much is recorded
+# parameters that the lecture does not state, that have no effect without penalties or an average, or that only decide how much is
+# recorded
 FREE_PARAMS = {
     "seed",
     "threads",
     "instructions",
     "device",
+    "processor",
     "compiler",
     "penalty_every_steps",
+    "ema_gamma",
     "log_every_steps",
     "trajectory_points",
 }

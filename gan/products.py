@@ -10,6 +10,8 @@ _TANH_IS_ONE = 20.0
 # The library adds up long sums in blocks. In a product of few rows, how long they are depends on how many rows its kernels take
 # at once, 6 for AVX2 and 5 for AVX-512: sums of up to 320 are whole from 61 rows on, or from 51; longer ones have more bounds.
 _FEWEST_ROWS = 64
+# They follow the number of columns too, rounded up to 8 for AVX2 and to 16 for AVX-512, where these are few and the sums long.
+_COLUMNS_AT_A_TIME, _MANY_COLUMNS, _SHORT_SUM = 16, 64, 512
 # below both bounds the two agree on these, and the lecture's sixteen samples have always been computed so
 _ALIKE_ROWS, _ALIKE_SUM = 48, 128
 _LARGE = 10_000_000  # multiply-adds of a product that is worth halving
@@ -20,24 +22,32 @@ _ROWS_AT_A_TIME = 30  # a multiple of kernels' rows
 def product(a, b):
     """The matrix product of a float32 [m, k] and b float32 [k, n], whose gradients are such products again, of transposed copies.
 
-    XLA leaves the product of two plain matrices to a library that rounds alike on every processor, given enough rows; one of
-    fewer is filled up. One whose first factor is read across its rows, as in TensorFlow's own gradient, XLA gives to Eigen,
-    which cuts it by the sizes of the processor's caches.
+    XLA leaves the product of two plain matrices to a library that rounds alike on every processor, given enough rows and columns;
+    one of fewer is filled up. One whose first factor is read across its rows, as in TensorFlow's own gradient, XLA gives to
+    Eigen, which cuts it by the sizes of the processor's caches.
     """
 
     def gradients(upstream):
         return product(upstream, tf.transpose(b)), product(tf.transpose(a), upstream)
 
-    rows, depth = a.shape
+    (rows, depth), columns = a.shape, b.shape[1]
     if rows is None:  # outside of XLA
         return tf.matmul(a, b), gradients
+    if _COLUMNS_AT_A_TIME < columns < _MANY_COLUMNS and depth > _SHORT_SUM:
+        return _by_rows(a, tf.pad(b, [[0, 0], [0, -columns % _COLUMNS_AT_A_TIME]]))[:, :columns], gradients
+    return _by_rows(a, b), gradients
+
+
+def _by_rows(a, b):
+    """Their product, with rows filled up where they are few, in two halves where it is large."""
+    rows, depth = a.shape
     if rows < _FEWEST_ROWS and (rows > _ALIKE_ROWS or depth > _ALIKE_SUM):
-        return tf.matmul(tf.pad(a, [[0, _FEWEST_ROWS - rows], [0, 0]]), b)[:rows], gradients
+        return tf.matmul(tf.pad(a, [[0, _FEWEST_ROWS - rows], [0, 0]]), b)[:rows]
     # the library cuts a product unevenly between two threads; two products are computed side by side
     half = rows // 2 // _ROWS_AT_A_TIME * _ROWS_AT_A_TIME
     if half < _FEWEST_ROWS or rows * depth * b.shape[1] < _LARGE:
-        return tf.matmul(a, b), gradients
-    return tf.concat([a[:half] @ b, a[half:] @ b], axis=0), gradients
+        return tf.matmul(a, b)
+    return tf.concat([a[:half] @ b, a[half:] @ b], axis=0)
 
 
 def with_alike_products(model):

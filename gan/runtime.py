@@ -34,6 +34,8 @@ _XLA_FLAGS = (
     # ... given this flag, and takes the products that are left as they are written (`gan.products.product`)
     "--xla_cpu_enable_platform_dependent_math=false",
     "--xla_disable_hlo_passes=transpose-folding",
+    # where AVX2 is the newest that there is, LLVM cuts a sum into two or into four by the processor's model
+    "--xla_backend_extra_options=-force-vector-interleave=4",
 )
 
 _started = None

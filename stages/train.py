@@ -117,9 +117,8 @@ def write_outputs(engine, run):
     save_model(discriminator, OUT / "discriminator.keras")
 
     history = run.all_history
-    write_csv(
-        OUT / "history.csv", [{"step": step} | dict(zip(HISTORY_COLUMNS, row, strict=True)) for step, row in enumerate(history)]
-    )
+    rows = ({"step": step} | dict(zip(HISTORY_COLUMNS, row, strict=True)) for step, row in enumerate(history))
+    write_csv(OUT / "history.csv", rows)
     snapshots = np.stack(list(run.snapshots.values()))
     save_archive(OUT / "snapshots.npz", steps=np.array(list(run.snapshots)), images=snapshots)
     write_json(OUT / "metrics.json", summary(history, log_every_steps=engine.params.log_every_steps))

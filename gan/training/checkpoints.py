@@ -35,7 +35,7 @@ def run_key(params, pixels, labels, *, code_files):
         "images": hashlib.sha256(pixels).hexdigest(),
         "labels": None if labels is None else hashlib.sha256(labels).hexdigest(),
         "code": {name: Path(path).read_text(encoding="utf-8") for name, path in code_files.items()},
-        "libraries": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")},
+        "libraries": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy", "scipy")},
         "machine": [platform.system(), platform.machine()],
     }
     return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()[:32]

@@ -65,13 +65,15 @@ class TrainingRun:
 def trajectory_steps(*, steps, log_every_steps, points):
     """The `points` steps at which the generator is kept: log steps spaced about geometrically, and the last step.
 
-    Where there are fewer log steps than that, all of them.
+    Where there are no more log steps than that, beside step 0, all of them.
     """
     last = steps - 1
-    available = min(points, last // log_every_steps + 1)
+    every = {*range(log_every_steps, last + 1, log_every_steps), last}
+    if len(every) <= points:
+        return every
     kept, candidates = {last}, points
-    while len(kept) < available:  # near the start, neighbours round to the same log step: ask for more
-        spaced = np.geomspace(log_every_steps, last, candidates)[:-1] if last > log_every_steps else [0]
+    while len(kept) < points:  # near the start, neighbours round to the same log step: ask for more
+        spaced = np.geomspace(log_every_steps, last, candidates)[:-1]
         kept = {last} | {int(step / log_every_steps) * log_every_steps for step in spaced}
         if candidates > 4 * last:
             break

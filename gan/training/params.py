@@ -23,7 +23,7 @@ class AdamParams(Section):
 class TrainParams(Section):
     """Everything that the result of training depends on, besides the images, the labels and the code."""
 
-    seed: int = Field(ge=0, le=10**6)  # of weights, latents and batches
+    seed: int = Field(ge=0, le=10**8)  # of weights, latents and batches; a date such as 20260131 is one as well
     steps: int = Field(ge=1, le=10**7)  # updates of the generator
     batch_size: int = Field(ge=1, le=4096)  # images an update
     # of real images: "with_replacement" draws each by itself, as the lecture does; "without_replacement" goes through an order of

@@ -1,7 +1,21 @@
+import hashlib
+import platform
+
 import numpy as np
 import pytest
 
 SLOPE = 0.2
+BYTES = {
+    (16, 128, 784): "ad75ec3a",
+    (20, 200, 300): "0e1f1a6f",
+    (56, 200, 130): "e7c9336d",
+    (60, 784, 128): "da5b8b8a",
+    (77, 784, 34): "a5683c53",
+    (77, 784, 50): "b68ca908",
+    (100, 1500, 20): "97c21827",
+    (50, 1500, 36): "ffba6b35",
+    (300, 784, 300): "67b8d128",
+}
 
 
 @pytest.fixture
@@ -113,3 +127,35 @@ def test_a_product_of_any_number_of_rows_is_a_whole_one(tensorflow):
     rows = tensorflow.TensorSpec([None, 784])
     of_any = tensorflow.function(product, input_signature=[rows, tensorflow.TensorSpec([784, 300])], autograph=False)
     assert of_any(tensorflow.ones([300, 784]), tensorflow.ones([784, 300])).numpy().tolist() == [[784.0] * 300] * 300
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the promise is for x86-64 processors with AVX2")
+def test_a_product_has_the_same_bytes_on_every_processor(tensorflow):
+    """Shapes in which kernels for AVX2 and for AVX-512 would add up sums in other blocks, as both have computed them."""
+    from gan.products import product
+
+    compiled = tensorflow.function(product, autograph=False, jit_compile=True)
+    random = np.random.default_rng(0)
+    found = {}
+    for rows, depth, columns in BYTES:
+        a, b = (random.standard_normal(shape, np.float32) for shape in ((rows, depth), (depth, columns)))
+        found[rows, depth, columns] = hashlib.sha256(compiled(a, b).numpy().tobytes()).hexdigest()[:8]
+    assert found == BYTES
+
+
+def test_columns_that_are_filled_up_have_no_gradients(tensorflow):
+    from gan.products import product
+
+    tf = tensorflow
+    shapes = [[70, 600], [600, 36], [70, 36]]
+    a, b, upstream = (tf.random.stateless_normal(shape, [number, 7]) for number, shape in enumerate(shapes))
+
+    def by(multiply):
+        with tf.GradientTape() as tape:
+            tape.watch([a, b])
+            result = multiply(a, b)
+        return [result, *tape.gradient(result, [a, b], output_gradients=upstream)]
+
+    found = tf.function(lambda: by(product), autograph=False, jit_compile=True)()
+    for one, wanted in zip(found, by(tf.matmul), strict=True):
+        np.testing.assert_allclose(one, wanted, rtol=1e-4, atol=1e-3)

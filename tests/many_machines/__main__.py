@@ -4,6 +4,7 @@ With `--toy` the stages have no weight and keep no checkpoints. Prints what it d
 with 77 where there can be no such team on this machine.
 """
 
+import argparse
 import os
 import signal
 import sys
@@ -24,11 +25,13 @@ _CUT_SECONDS = 60
 
 
 def main():
+    parser = argparse.ArgumentParser(prog="python -m tests.many_machines", description=__doc__.partition("\n")[0])
+    parser.add_argument("--toy", action="store_true", help="stages without weight, which keep no checkpoints")
+    light = parser.parse_args().toy
     if reason := why_not():
         print(f"not here: {reason}")
         sys.exit(77)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all is taken down again
-    light = "--toy" in sys.argv[1:]
     with team(toy if light else real_project, more=["third"]) as made:
         _play(made, (*_SHORT, _LONG[light]), _say(), resumes=not light)
 

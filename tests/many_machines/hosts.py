@@ -350,9 +350,6 @@ def _environment(folder):
 
 def _end(made):
     """Kill all that runs on the hosts; where it ends with an error, show what workers and server have said."""
-    if sys.exc_info()[0] is not None:
-        for log in [*made.folder.glob("*/worker.log"), made.folder / "server.log"]:
-            print(f"--- the end of {log}\n{log.read_text(errors='replace')[-5000:]}")
     for host in made.hosts.values():
         done = subprocess.run(["ip", "netns", "pids", host.namespace], capture_output=True, text=True, check=False)
         for pid in map(int, done.stdout.split()):
@@ -362,3 +359,6 @@ def _end(made):
     for process in (made.storage, made.server, *(worker.process for worker in made.workers.values())):
         if process is not None:
             process.wait(30)
+    if sys.exc_info()[0] is not None:  # at last, since nobody may listen any more
+        for log in [*made.folder.glob("*/worker.log"), made.folder / "server.log"]:
+            print(f"--- the end of {log}\n{log.read_text(errors='replace')[-5000:]}")

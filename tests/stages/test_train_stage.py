@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import platform
 import random
 import signal
 import subprocess
@@ -86,6 +87,17 @@ def uninterrupted(tmp_path_factory):
     code, output = finish(folder)
     assert code == 0, output
     return folder
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the promise is for x86-64 processors with AVX2")
+def test_the_lectures_networks_give_the_same_bytes_on_every_processor(tmp_path):
+    """What an Intel with AVX-512 has computed, and the same one disguised as a Haswell, a Skylake, an Alder Lake and a Zen."""
+    lecture = YAML(typ="safe").load(ROOT / "sets/lecture.yaml")["train"]
+    folder = make_workplace(tmp_path, **{**lecture, "steps": 31})
+    code, output = finish(folder)
+    assert code == 0, output
+    history = (folder / "data/model/history.csv").read_bytes()
+    assert hashlib.sha256(history).hexdigest()[:16] == "90b284ea7cd0ae45", history.decode()
 
 
 def test_an_uninterrupted_run_writes_everything_and_clears_its_scratch(uninterrupted):

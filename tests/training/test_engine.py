@@ -232,6 +232,10 @@ def test_trajectory_steps_are_log_steps_and_end_with_the_last():
     assert trajectory_steps(steps=1, log_every_steps=50, points=12) == {0}
     assert trajectory_steps(steps=20, log_every_steps=50, points=12) == {19}
     assert trajectory_steps(steps=101, log_every_steps=50, points=1) == {100}
+    # no more log steps than points, which once took as long as there are steps
+    assert trajectory_steps(steps=100_001, log_every_steps=10_000, points=12) == set(range(10_000, 100_001, 10_000))
+    assert trajectory_steps(steps=130, log_every_steps=50, points=3) == {50, 100, 129}
+    assert trajectory_steps(steps=130, log_every_steps=50, points=2) == {50, 129}
 
 
 def test_images_of_the_wrong_kind_are_refused(tensorflow):
