@@ -1,10 +1,12 @@
 """Are the results the same on another machine? Runs every stage of the default set under settings that stand for other machines.
 
-Each setting works in a folder of its own, from the same MNIST files: other cores, shells that ask for other kernels, and, where
+Each setting works in a folder of its own, from the same MNIST files: other cores, shells that ask for other kernels, this
+processor disguised as models without AVX-512 (at its own speed; needs a C compiler and Linux' faulting of CPUID), and, where
 qemu-user is installed, emulated processors without AVX-512 and with other caches. Prints a Markdown table: a row an output, a
 column a setting, the start of the sha256 of the output, and for the settings after the first whether it is the same.
 
     python -m benchmarks.stage_bytes                             # the default set in full: about two minutes a setting
+    python -m benchmarks.stage_bytes --disguise                  # the same, with this processor as other models too
     python -m benchmarks.stage_bytes --small --emulate           # small parameters, fit for emulated processors
     python -m benchmarks.stage_bytes --small --emulate --set train.batch_size=56    # another parameter
 
@@ -56,6 +58,18 @@ EMULATED = {
         for name in ("Haswell", "Skylake-Client", "EPYC-Rome")
     },
 }
+# Model -> what it answers to CPUID. LLVM compiles for several of them in ways of its own.
+DISGUISES = {
+    "Haswell": "306C3",
+    "Broadwell": "306D4",
+    "Skylake": "506E3",
+    "Alder Lake": "90672",
+    "Raptor Lake": "B0671",
+    "Sierra Forest": "A06F0",
+    "Zen": "AMD:800F11",
+    "Zen 2": "AMD:830F10",
+    "Zen 3": "AMD:A20F10",
+}
 RUN_STAGE = """
 import runpy, sys
 from gan import kernels
@@ -70,16 +84,17 @@ SMALL = (
     "judge.sample_count=300",
     "judge.classifier.epochs=1",
     "judge.classifier.batch_size=50",
-    "train.steps=3",
-    "train.log_every_steps=1",
+    "train.steps=27",  # a whole block of them and a part of one
+    "train.log_every_steps=9",
     "train.trajectory_points=2",
 )
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--small", action="store_true", help="a few hundred images and three training steps")
+    parser.add_argument("--small", action="store_true", help="a few hundred images and 27 training steps")
     parser.add_argument("--emulate", action="store_true", help=f"emulated processors as well, by {EMULATOR}")
+    parser.add_argument("--disguise", action="store_true", help="this processor as other models as well")
     parser.add_argument(
         "--set",
         dest="overrides",
@@ -100,6 +115,8 @@ def main():
     if arguments.emulate and not shutil.which(EMULATOR):
         parser.error(f"{EMULATOR} is missing; install qemu-user (Debian's package), or leave --emulate out")
     settings = SETTINGS | (EMULATED if arguments.emulate else {})
+    if arguments.disguise:
+        settings |= {f"as {name}": {"disguise": signature} for name, signature in DISGUISES.items()}
     chosen = {label: of for index, (label, of) in enumerate(settings.items()) if index == 0 or arguments.only in label}
     folder = arguments.keep or Path(tempfile.mkdtemp(prefix="bench-bytes-"))
     try:
@@ -134,9 +151,25 @@ def first_items(name, content):
     return content[:4] + count.to_bytes(4, "big") + content[8 : header + count * item]
 
 
-def run_stages(folder, stages, label, *, cores=None, processor=None, numpy_without="", **variables):
+def disguise_library(folder):
+    """`disguise.c` compiled into `folder`. Raises UserError where there is no C compiler, or no processor that can do it."""
+    library = folder / "disguise.so"
+    try:
+        command = ["cc", "-shared", "-fPIC", "-O1", "-o", str(library), str(Path(__file__).with_name("disguise.c"))]
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise UserError(f"--disguise needs a C compiler, cc: {error}") from None
+    environment = {**os.environ, "LD_PRELOAD": str(library), "DISGUISE": DISGUISES["Skylake"]}
+    if subprocess.run(["true"], env=environment, check=False).returncode:
+        raise UserError("--disguise: this system cannot make CPUID fault")
+    return library
+
+
+def run_stages(folder, stages, label, *, cores=None, processor=None, disguise=None, numpy_without="", **variables):
     """Run the stages in `folder`; {output: its sha256}, and {stage: why it failed} in place of the outputs of one that did."""
     digests, seen = {}, set(files(folder))
+    if disguise:
+        variables = {**variables, "LD_PRELOAD": str(disguise_library(folder)), "DISGUISE": disguise}
     environment = {**os.environ, **variables, "PYTHONPATH": str(ROOT)}
     for stage in stages:
         command = [sys.executable, "-c", RUN_STAGE, f"stages.{stage}", numpy_without]

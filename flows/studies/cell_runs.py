@@ -47,7 +47,7 @@ def ask(study, cell, deployment):
             )
         )
         if run is None:
-            raise UserError(f"there is no deployment {deployment}; `prefect deploy --name cells` makes it")
+            raise UserError(f"there is no deployment {deployment}; `gan deploy` makes it")
         if run.state is None or not run.state.is_final():  # one that has ended has left no record
             return run.id
     return None

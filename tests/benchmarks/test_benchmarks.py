@@ -237,3 +237,14 @@ def test_judges_spread_stands_beside_the_stated_noise():
     # mean 52, deviation 4 / sqrt(2) = 2.828, 5.7 times 0.5
     assert "| fid | 52 | 2.828 | 0.500 | 5.7 | 50 - 54 |" in judges.table(by_judge)
     assert "| classes | 9.000 | 0.000 | 0.000 |  | 9.000 - 9.000 |" in judges.table(by_judge)
+
+
+def test_a_disguised_processor_has_nothing_newer_than_avx2(tmp_path):
+    try:
+        library = stage_bytes.disguise_library(tmp_path)
+    except UserError as error:
+        pytest.skip(str(error))
+    program = "from numpy._core._multiarray_umath import __cpu_features__ as has; print(has['AVX2'], has['AVX512F'])"
+    environment = {**os.environ, "LD_PRELOAD": str(library), "DISGUISE": "AMD:A20F10"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "True False\n"

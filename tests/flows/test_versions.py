@@ -4,10 +4,12 @@ import base64
 import datetime
 import io
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from flows.git import Repository
 from flows.request import RunRequest
 from flows.versions import Version, tag_name
 from gan.errors import ParamsError
@@ -210,6 +212,12 @@ def test_a_dated_seed_has_the_date_of_the_schedules_time_zone(timezone, dates):
     assert [request.on(moment).overrides for moment in moments] == [(f"train.seed={date}",) for date in dates]
     with pytest.raises(ParamsError, match="there is no time zone 'Europe/Berlim'"):
         RunRequest(dated_seed="train.seed", timezone="Europe/Berlim").on(moments[0])
+
+
+def test_a_date_is_a_seed_of_training():
+    request = RunRequest(dated_seed="train.seed", isolated=False).on(datetime.datetime(2099, 12, 31, tzinfo=datetime.UTC))
+    root = Path(__file__).resolve().parents[2]
+    request.parameters(Repository(root)).check(root)
 
 
 @pytest.mark.slow

@@ -315,6 +315,7 @@ def test_the_project_ships_the_published_parameters_and_another_seed_stays_publi
 def test_a_parameter_that_the_lecture_does_not_have_is_not_published():
     lecture = read_file(ROOT / "sets/lecture.yaml")["train"]
     assert is_published(lecture | {"seed": 3}, lecture)
+    assert is_published(lecture | {"instructions": "native", "processor": "AMD 25-17"}, lecture)
     assert not is_published(lecture | {"loss": "wasserstein"}, lecture)
     assert not is_published(lecture | {"another": 1}, lecture)
 
