@@ -27,10 +27,9 @@ def end_to_tell(flow_run):
     """Variables by which a run's DVC process tells Prefect of its end where the run itself cannot, killed with its worker."""
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
 
-    login = PREFECT_API_AUTH_STRING.value()
     end = {
         "api": PREFECT_API_URL.value(),
-        "login": login.get_secret_value() if login else None,
+        "login": PREFECT_API_AUTH_STRING.value(),
         "flow_run": str(flow_run),
         "parent": os.getppid(),
     }

@@ -7,8 +7,10 @@ import subprocess
 import threading
 
 import pytest
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from flows.dvc import process
+from flows.parent import end_to_tell
 
 
 def test_a_lock_is_written_whole_or_not_at_all(tmp_path):
@@ -36,7 +38,7 @@ def test_a_lock_is_written_whole_or_not_at_all(tmp_path):
 
 
 @pytest.mark.parametrize("login", [None, "team:a word"])
-def test_prefect_is_told_of_a_stopped_workers_run_with_the_login_that_it_asks_for(login):
+def test_prefect_is_told_of_a_stopped_workers_run_with_the_login_that_it_asks_for(login, monkeypatch):
     told = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -51,10 +53,15 @@ def test_prefect_is_told_of_a_stopped_workers_run_with_the_login_that_it_asks_fo
 
     gone = subprocess.Popen(["true"])
     gone.wait()
+    monkeypatch.setattr("os.getppid", lambda: gone.pid)
     with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.handle_request)
         thread.start()
-        process._report(f"http://127.0.0.1:{server.server_port}/api", login, "0123", gone.pid)
+        with temporary_settings(
+            {PREFECT_API_URL: f"http://127.0.0.1:{server.server_port}/api", PREFECT_API_AUTH_STRING: login},
+        ):
+            variables = end_to_tell("0123")
+        process._report(**json.loads(variables["PIPELINE_RUN"]))
         thread.join()
     expected = login and f"Basic {base64.b64encode(login.encode()).decode()}"
     assert told == [("/api/flow_runs/0123/set_state", expected, "CANCELLED")]
