@@ -53,10 +53,7 @@ WITHOUT_AVX2 = "X86_V3 X86_V4 AVX512_ICL AVX512_SPR"
 PROCESSORS = ("Haswell", "Skylake-Client", "EPYC-Rome")  # LLVM compiles for the second in a way of its own
 EMULATED = {
     "NumPy without AVX2": {"numpy_without": WITHOUT_AVX2},
-    **{
-        f"emulated {name}": {"processor": name, "numpy_without": WITHOUT_AVX2}
-        for name in ("Haswell", "Skylake-Client", "EPYC-Rome")
-    },
+    **{f"emulated {name}": {"processor": name, "numpy_without": WITHOUT_AVX2} for name in PROCESSORS},
 }
 # Model -> what it answers to CPUID. LLVM compiles for several of them in ways of its own.
 DISGUISES = {
@@ -115,11 +112,13 @@ def main():
     if arguments.emulate and not shutil.which(EMULATOR):
         parser.error(f"{EMULATOR} is missing; install qemu-user (Debian's package), or leave --emulate out")
     settings = SETTINGS | (EMULATED if arguments.emulate else {})
-    if arguments.disguise:
-        settings |= {f"as {name}": {"disguise": signature} for name, signature in DISGUISES.items()}
-    chosen = {label: of for index, (label, of) in enumerate(settings.items()) if index == 0 or arguments.only in label}
     folder = arguments.keep or Path(tempfile.mkdtemp(prefix="bench-bytes-"))
     try:
+        if arguments.disguise:
+            folder.mkdir(parents=True, exist_ok=True)
+            preload = {"LD_PRELOAD": str(disguise_library(folder))}
+            settings |= {f"as {name}": {**preload, "DISGUISE": signature} for name, signature in DISGUISES.items()}
+        chosen = {label: of for index, (label, of) in enumerate(settings.items()) if index == 0 or arguments.only in label}
         results = {}
         for number, (label, changes) in enumerate(chosen.items()):
             workplace = make_workplace(folder / str(number), small=arguments.small, overrides=arguments.overrides)
@@ -165,11 +164,9 @@ def disguise_library(folder):
     return library
 
 
-def run_stages(folder, stages, label, *, cores=None, processor=None, disguise=None, numpy_without="", **variables):
+def run_stages(folder, stages, label, *, cores=None, processor=None, numpy_without="", **variables):
     """Run the stages in `folder`; {output: its sha256}, and {stage: why it failed} in place of the outputs of one that did."""
     digests, seen = {}, set(files(folder))
-    if disguise:
-        variables = {**variables, "LD_PRELOAD": str(disguise_library(folder)), "DISGUISE": disguise}
     environment = {**os.environ, **variables, "PYTHONPATH": str(ROOT)}
     for stage in stages:
         command = [sys.executable, "-c", RUN_STAGE, f"stages.{stage}", numpy_without]
