@@ -128,19 +128,23 @@ def _commit(repository, name):
 
 
 def _experiment(repository, name):
-    """The commit of the experiment `name`: of several, one of HEAD's or else of the nearest commit before it that has one."""
+    """The commit of the experiment `name`: of several, one of HEAD's or else of the nearest commit before it that has one.
+
+    The name of a study's run may be given without its end, which tells it from runs with other parameters.
+    """
     form = "--format=%(objectname) %(refname)"
     lines = [line.split(" ", 1) for line in repository.git("for-each-ref", form, "refs/exps/").splitlines()]
-    found = {}  # the commit that it began at -> its own
+    found = {}  # the commit that it began at -> end of the name -> its own commit
     for commit, ref in lines:
-        if match := re.fullmatch(rf"refs/exps/([0-9a-f]{{2}})/([0-9a-f]+)/{re.escape(name)}", ref):
-            found[match[1] + match[2]] = commit
-    if len(found) < 2:
-        return next(iter(found.values()), None)
-    for commit in repository.git("rev-list", "HEAD").splitlines():
-        if commit in found:
-            return found[commit]
-    raise UserError(f"{name}: several experiments have this name; give the commit that `dvc exp show` prints")
+        if match := re.fullmatch(rf"refs/exps/([0-9a-f]{{2}})/([0-9a-f]+)/{re.escape(name)}((?:-[0-9a-f]{{8}})?)", ref):
+            found.setdefault(match[1] + match[2], {})[match[3]] = commit
+    bases = found if len(found) < 2 else repository.git("rev-list", "HEAD").splitlines()
+    if found:
+        nearest = next((found[base] for base in bases if base in found), {})
+        if "" in nearest or len(nearest) == 1:
+            return nearest.get("") or next(iter(nearest.values()))
+        raise UserError(f"{name}: several experiments have this name; give the commit that `dvc exp show` prints")
+    return None
 
 
 def _values(mapping):

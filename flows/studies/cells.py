@@ -19,6 +19,7 @@ from gan.params import PARAMS, decode, parse_yaml
 
 _MAP = "dvc.yaml"
 _SETS = "sets"
+_KEY_DIGITS = 8  # of a cell's key that tell its experiment from others of the same name
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,13 @@ class Cell:
 
     @property
     def name(self):
-        """As the experiment is called that records it."""
+        """For people; another study's cell, or one of other parameters, may have the same."""
         return f"{self.study}-{self.variant}-s{self.seed}"
+
+    @property
+    def experiment(self):
+        """The name of the experiment that records it: of runs that are not equal no two share one."""
+        return f"{self.name}-{self.key[:_KEY_DIGITS]}"
 
 
 @dataclass(frozen=True)

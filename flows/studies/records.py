@@ -65,7 +65,7 @@ def record(tree, cell, description, *, stages, base, seconds):
     lines = [f"{_KEY}: {cell.key}", f"{_SECONDS}: {seconds:.1f}", *(f"{_FILE}: {path}" for path in files)]
     message = "\n".join([f"Study {cell.study}: {cell.variant}, seed {cell.seed}", "", *lines, ""])
     commit = _commit(tree, kept, base, message)
-    ref = f"{_REFS}{base[:2]}/{base[2:]}/{cell.name}"
+    ref = f"{_REFS}{base[:2]}/{base[2:]}/{cell.experiment}"
     tree.git("update-ref", ref, commit)
     return Record(ref, commit, cell.key, seconds, tuple(files))
 

@@ -70,6 +70,10 @@ def test_of_several_experiments_with_one_name_the_nearest_counts(project):
     assert find(repository(project), "tried").commit == second
     project.git("reset", "--quiet", "--hard", bases[0])
     assert find(repository(project), "tried").commit == first
+    # a study's run is found without the end of its name; one of exactly this name comes before it
+    for name in ("tried-0123abcd", "other-0123abcd"):
+        project.git("update-ref", f"refs/exps/{bases[0][:2]}/{bases[0][2:]}/{name}", second)
+    assert find(repository(project), "tried").commit == first and find(repository(project), "other").commit == second
     project.git("checkout", "--quiet", "--orphan", "elsewhere")
     commit("another beginning")
     with pytest.raises(UserError, match="several experiments have this name; give the commit"):

@@ -99,7 +99,7 @@ class Fleet:
     def records(self):
         """Name of a cell -> commit of its record on the git remote."""
         lines = self.project.git("ls-remote", "origin", "refs/exps/*").splitlines()
-        found = [(ref.rpartition("/")[2], commit) for commit, ref in (line.split("\t") for line in lines)]
+        found = [(ref.rpartition("/")[2].rpartition("-")[0], commit) for commit, ref in (line.split("\t") for line in lines)]
         assert len(found) == len(dict(found)), found
         return dict(found)
 
