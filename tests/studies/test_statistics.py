@@ -68,6 +68,19 @@ def test_identical_variants_are_called_different_in_one_study_of_twenty_at_most(
     assert 0 < alarms <= ERROR_RATE
 
 
+@pytest.mark.slow(seconds=15)
+@pytest.mark.parametrize(("seeds", "most"), [(3, 0.11), (5, 0.07)])
+def test_spreads_that_differ_much_cost_more_alarms_the_fewer_seeds_there_are(seeds, most):
+    """As docs/studies.md says; seven variants that all spread eight times as far as the baseline were the worst case found."""
+    rng, names = np.random.default_rng(0), tuple("abcdefg")
+    rule, alarms = a_rule((seeds,), variants=names, metrics={"fid": METRICS["fid"]}), 0
+    for _ in range(STUDIES):
+        variants = {name: {"fid": rng.normal(FID, 8 * FID_DEVIATION, seeds)} for name in names}
+        results = judge(variants, {"fid": rng.normal(FID, FID_DEVIATION, seeds)}, rule)
+        alarms += any(one.verdict in ("better", "worse") for one in results)
+    assert ERROR_RATE < alarms / STUDIES <= most
+
+
 @pytest.mark.slow(seconds=20)
 @pytest.mark.parametrize("first_look", [None, 5], ids=["once", "until-decided"])
 def test_a_difference_of_two_spreads_is_found_with_the_announced_seeds(first_look):
@@ -125,7 +138,10 @@ def test_values_that_never_vary_say_nothing_of_how_much_they_would():
     assert found[0].tolist() == [1, 0] and np.isnan(found[1:]).tolist() == [[True, False]] * 3
     rule = a_rule((2,), variants=("a",), metrics={"fid": METRICS["fid"]})
     [one] = judge({"a": {"fid": [10.0, 10.0]}}, {"fid": [20.0, 20.0]}, rule)
-    assert one.verdict == "undecided" and "nobody knows" in sentence(one, rule)
+    assert one.verdict == "undecided" and "no run differs from another, so nobody knows" in sentence(one, rule)
+    pairs = a_rule((2,), variants=("a",), metrics=rule.metrics, paired=True)
+    [one] = judge({"a": {"fid": [10.0, 11.0]}}, {"fid": [20.0, 21.0]}, pairs)
+    assert one.verdict == "undecided" and "no pair of runs differs from another" in sentence(one, pairs)
 
 
 def test_holm_by_hand():
@@ -205,6 +221,33 @@ def test_the_announced_further_seeds_decide_if_things_stay_as_they_are():
         z = stats.zscore(np.arange(count), ddof=1) * one.deviations[0]
         [again] = judge({"a": {"fid": 47.5 + z}}, {"fid": 50 + z}, a_rule((count,), variants=("a",), metrics=rule.metrics))
         assert again.verdict == verdict
+
+
+def test_the_announced_further_pairs_decide_if_things_stay_as_they_are():
+    def pairs(count, **more):
+        return a_rule((count,), variants=("a",), metrics={"fid": METRICS["fid"]}, paired=True, **more)
+
+    baseline = [50.0, 47.0, 53.0, 49.0]
+    [one] = judge({"a": {"fid": [46.0, 47.5, 48.0, 49.5]}}, {"fid": baseline}, pairs(4))
+    more = int(sentence(one, pairs(4)).split("about ")[1].split()[0])
+    assert one.verdict == "undecided" and more > 1
+    for count, verdict in ((4 + more, "better"), (3 + more, "undecided")):
+        z = stats.zscore(np.arange(count), ddof=1) * one.deviations[0] * math.sqrt(2)
+        [again] = judge({"a": {"fid": 50 + one.difference + z}}, {"fid": [50.0] * count}, pairs(count))
+        assert again.verdict == verdict
+
+
+def test_a_verdict_is_that_of_the_look_that_has_shown_it():
+    rule = a_rule((4, 8), metrics={"fid": Metric(better="lower", smallest_difference=0.1)})
+    baseline = [50.0, 51.0, 49.0, 50.0, 50.0, 51.0, 49.0, 50.0]
+    turning = [51.1, 52.6, 51.1, 52.6, 48.0, 49.0, 47.0, 48.0]  # worse by 1.85, then better by 0.08 in all
+    late = [51.0, 57.0, 49.0, 55.0, 56.0, 56.0, 56.0, 56.0]
+    first = judge({"a": {"fid": turning[:4]}, "b": {"fid": late[:4]}}, {"fid": baseline[:4]}, rule)
+    assert [one.verdict for one in first] == ["undecided", "undecided"]
+    # what decides of "b" at the second look leaves all of the 5 % to the first look's evidence of "a"
+    both = judge({"a": {"fid": turning}, "b": {"fid": late}}, {"fid": baseline}, rule)
+    assert [(one.verdict, one.seeds) for one in both] == [("worse", 4), ("worse", 8)]
+    assert both[0].difference == first[0].difference > 0 and sentence(both[0], rule) == "worse, by 3.9 at most"
 
 
 def test_a_decision_stays_and_a_look_waits_for_all_of_its_runs():
