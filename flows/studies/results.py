@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 from flows.metrics import NOISE_SUFFIX
 from flows.studies import statistics
 from flows.studies.params import BASELINE
-from flows.studies.spreads import FILE, digest
+from flows.studies.spreads import FILE, without_seed
 from gan.files import write_bytes, write_csv, write_json
 
 RUNS, COMPARISONS, METRICS = "runs.csv", "comparisons.csv", "metrics.json"
@@ -35,7 +35,7 @@ def run_rows(progress):
         {
             "variant": name,
             "seed": one.cell.seed,
-            **{axis: values[name] for axis, values in axes.items()},
+            **{f"{axis} (axis)" if axis in metrics else axis: values[name] for axis, values in axes.items()},
             **{metric: one.metrics.get(metric, "") for metric in metrics},
             "commit": one.record.commit,
         }
@@ -47,7 +47,7 @@ def comparison_rows(progress):
     """A dict a comparison, with its sentence and the correlation of the two variants over seeds."""
     rows = []
     for one in progress.comparisons:
-        pair = statistics.correlation(*_common(progress, one.variant, one.metric))
+        pair = statistics.correlation(*common(progress, one.variant, one.metric))
         rows.append(
             {
                 "variant": one.variant,
@@ -91,7 +91,7 @@ def axis_value(progress, axis, variant):
     return value
 
 
-def _common(progress, variant, metric):
+def common(progress, variant, metric):
     """Values of a variant and of the baseline over the seeds that both have."""
     sides = [{one.cell.seed: one.metrics[metric] for one in progress.done[name]} for name in (variant, BASELINE)]
     seeds = sorted(sides[0].keys() & sides[1].keys())
@@ -113,7 +113,7 @@ def _spreads(progress):
             {
                 "variant": name,
                 "seed_parameter": seed_parameter,
-                "digest": digest(progress.study.values(name), seed_parameter),
+                "params": without_seed(progress.study.values(name), seed_parameter),
                 "metrics": {
                     metric: {"seeds": len(values), "mean": plain.fmean(values), "deviation": plain.stdev(values)}
                     for metric, values in numbers.items()

@@ -1,7 +1,5 @@
 """How much a metric moves from seed to seed, as studies have measured it for exact parameters."""
 
-import copy
-import hashlib
 import json
 import math
 from dataclasses import dataclass
@@ -13,24 +11,25 @@ from gan.params import parse_yaml
 
 RESULTS = Path("data/studies")
 FILE = "spreads.json"
+_TRAINING = "train"  # the section whose seeds they are
 FEWEST_SEEDS = 4  # with fewer, a deviation says next to nothing
 
 
-def digest(params, seed_parameter):
-    """Hex digest of the section that holds the seed, without the seed: equal for runs that differ by their seed alone.
+def without_seed(params, seed_parameter):
+    """The section of `params` that holds the seed, without the seed, as JSON: equal for runs that differ by their seed alone.
 
     params: section name -> raw values. None where there is no such parameter.
     """
     section, _, rest = seed_parameter.partition(".")
-    values = copy.deepcopy(params.get(section))
+    kept = json.loads(json.dumps({section: params.get(section)}, default=str))
     *parents, last = rest.split(".")
-    node = values
+    node = kept[section]
     for parent in parents:
         node = node.get(parent) if isinstance(node, dict) else None
     if not isinstance(node, dict) or last not in node:
         return None
     del node[last]
-    return hashlib.sha256(json.dumps({section: values}, sort_keys=True, default=str).encode()).hexdigest()
+    return kept
 
 
 @dataclass(frozen=True)
@@ -47,19 +46,21 @@ class Spread:
 
 
 def measured(root, params):
-    """Metric -> its Spread over seeds, of runs with these parameters.
+    """Metric -> its Spread over seeds of training, of runs with these parameters of training.
 
     From the results of studies in the project's folder `root`; where several have measured it, the one with the most seeds.
+    A study over seeds of another section, such as the judge's, says nothing of training.
     """
     found = {}
     for path in sorted((Path(root) / RESULTS).glob(f"*/{FILE}")):
         for entry in _read(path):
-            if digest(params, entry["seed_parameter"]) != entry["digest"]:
+            parameter = entry["seed_parameter"]
+            if parameter.partition(".")[0] != _TRAINING or without_seed(params, parameter) != entry["params"]:
                 continue
             for metric, one in entry["metrics"].items():
                 enough = one["seeds"] >= FEWEST_SEEDS and one["mean"] != 0
                 if enough and (metric not in found or one["seeds"] > found[metric].seeds):
-                    source = f"{path.parent.name} {entry['digest']}"
+                    source = f"{path.parent.name} {entry['variant']}"
                     found[metric] = Spread(abs(one["deviation"] / one["mean"]), one["seeds"], source)
     return found
 
@@ -76,7 +77,7 @@ def _read(path):
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
         for entry in entries:
-            _ = entry["seed_parameter"], entry["digest"]
+            _ = entry["variant"], entry["seed_parameter"].partition("."), entry["params"]
             for one in entry["metrics"].values():
                 _ = one["seeds"] + one["mean"] + one["deviation"]
     except (ValueError, KeyError, TypeError, AttributeError):
