@@ -73,7 +73,7 @@ def compare(metrics, previous, gate, *, measured=({}, {}), same_ruler=True):
     gate: the GateSettings. Its spread over seeds counts for its own metric alone, since it was measured for no other. That metric
     was chosen beforehand, and is judged alone as the gate judges it. All others are judged together, at the same error rate.
     measured: metric -> Spread over seeds, as a study has measured it, of the runs with the parameters of `metrics` and with those
-    of `previous`.
+    of `previous`. Where only one of the two is known, the other run is taken to move as far; not for the gate's metric.
     same_ruler: whether one ruler has measured both.
     """
     names = [*metrics, *(name for name in previous if name not in metrics)]
@@ -85,19 +85,22 @@ def compare(metrics, previous, gate, *, measured=({}, {}), same_ruler=True):
         spreads = [one.get(name, assumed) for one in measured]
         values = [side.get(name) for side in (metrics, previous)]
         stated = [_number(side.get(noises[name])) for side in (metrics, previous)]
-        found[name] = values, stated, spreads
+        moving, known = values, [name in one for one in measured]
+        if name != gate.metric and any(known) and not all(known):
+            side = known.index(True)
+            spreads, moving = [spreads[side]] * 2, [values[side]] * 2
+        found[name] = values, stated, spreads[0].share, moving[0]
         if None not in (*map(_number, values), *stated):
             rulers = (0.0, 0.0) if same_ruler or name != gate.metric else (gate.ruler_spread,) * 2
-            deviations[name] = values[0] - values[1], deviation_of_difference(values, stated, spreads, rulers)
+            deviations[name] = values[0] - values[1], deviation_of_difference(moving, stated, spreads, rulers)
     rate = rate_of(gate.margin)
     judged = explained_together({gate.metric: deviations.pop(gate.metric)}, rate) if gate.metric in deviations else {}
     judged |= explained_together(deviations, rate)
     return [_compared(name, *found[name], *judged.get(name, (None, None))) for name in names]
 
 
-def _compared(name, values, noises, spreads, explained, p_value):
+def _compared(name, values, noises, share, moving, explained, p_value):
     numbers = None not in map(_number, values)
-    share = spreads[0].share
     return ComparedMetric(
         metric=name,
         value=values[0],
@@ -107,7 +110,7 @@ def _compared(name, values, noises, spreads, explained, p_value):
         change=values[0] - values[1] if numbers else None,
         explained=explained,
         p_value=p_value,
-        seeds=abs(share * values[0]) if share and _number(values[0]) is not None else None,
+        seeds=abs(share * moving) if share and _number(moving) is not None else None,
     )
 
 

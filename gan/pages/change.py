@@ -75,7 +75,8 @@ def noise_notes(compared, *, metric, margin, names=str):
         "± is one standard deviation of drawing another sample from the same generator. "
         "The interval is the change, give or take what noise explains; "
         "the change is more than noise where the interval leaves out 0. "
-        f"For {names(metric)} noise explains {margin:g} standard deviations of a difference. All other metrics are looked at "
+        f"For {names(metric)} noise explains {margin:g} standard deviations of a difference, and more where a study of few seeds "
+        "has measured them (Student's distribution). All other metrics are looked at "
         "together (Holm's procedure): where nothing differs but the noise that is counted, any of them shows a change in at most "
         f"{100 * math.erfc(margin / math.sqrt(2)):.2g} of 100 comparisons."
     ]

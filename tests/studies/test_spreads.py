@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,20 +10,23 @@ from scipy import stats
 
 from flows.gate import verdict_on
 from flows.metrics import compare
-from flows.studies.spreads import Spread, digest, measured, spread_of
+from flows.studies.spreads import Spread, measured, spread_of, without_seed
 from flows.studies.statistics import rate_of
 from gan.errors import DataError
+from gan.params import PARAMS as PARAMS_FILE
+from gan.params import parse_yaml, read_text
 from tests.flows.test_gate import GATE
 
+ROOT = Path(__file__).resolve().parents[2]
 PARAMS = {"train": {"seed": 0, "adam": {"rate": 0.1}}, "judge": {"seed": 1}}
 TEXT = "train: {seed: 5, adam: {rate: 0.1}}\njudge: {seed: 2}\n"
 
 
 @pytest.fixture
 def write(tmp_path):
-    def write(study, seeds, deviation, params=PARAMS):
+    def write(study, seeds, deviation, seed="train.seed"):
         numbers = {"seeds": seeds, "mean": 50.0, "deviation": deviation}
-        entry = {"seed_parameter": "train.seed", "digest": digest(params, "train.seed"), "metrics": {"fid": numbers}}
+        entry = {"variant": "baseline", "seed_parameter": seed, "params": without_seed(PARAMS, seed), "metrics": {"fid": numbers}}
         path = tmp_path / "data/studies" / study / "spreads.json"
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps([entry]))
@@ -40,7 +44,18 @@ def test_runs_that_differ_by_the_seed_alone_have_the_measured_spread(tmp_path, w
     other = {"train": {"seed": 0, "adam": {"rate": 0.2}}}
     assert measured(tmp_path, other) == {}
     assert spread_of(tmp_path, TEXT.replace("0.1", "0.2"), GATE) == Spread(GATE.seed_spread)
-    assert digest({"train": {}}, "train.seed") is digest({}, "train.adam.rate") is None
+    assert without_seed({"train": {}}, "train.seed") is without_seed({}, "train.adam.rate") is None
+
+
+def test_seeds_of_the_judge_say_nothing_of_training(tmp_path, write):
+    write("judges", 12, 0.1, seed="judge.seed")
+    assert measured(tmp_path, PARAMS) == {}
+
+
+def test_the_defaults_spread_is_known():
+    """A new parameter that changes no result is written into data/studies/*/spreads.json as well."""
+    [spread] = {measured(ROOT, parse_yaml(read_text(ROOT / PARAMS_FILE)))["fid"]}
+    assert spread.seeds == 5 and spread.source == "learning-rate baseline"
 
 
 def test_three_seeds_say_next_to_nothing(tmp_path, write):
@@ -87,6 +102,15 @@ def test_a_spread_of_few_seeds_allows_what_students_distribution_says():
     freedom = sum(variances) ** 2 / (variances[0] ** 2 / 4 + variances[1] ** 2 / 9)
     _, one = both({"fid": 60.0, "fid_std": 0.0}, {"fid": 50.0, "fid_std": 0.0}, (same[0], Spread(0.06, 10, "another")))
     assert one.explained == pytest.approx(stats.t.isf(rate_of(2.0) / 2, freedom) * math.sqrt(sum(variances)))
+
+
+def test_a_run_whose_spread_nobody_has_measured_is_taken_to_move_as_far_as_the_other():
+    new, old = ({"precision": value, "precision_std": 0.0} for value in (86.0, 69.0))
+    spread, deviation = Spread(0.05, 5, "a study"), 0.05 * 69 * math.sqrt(2)
+    for one, other, known in ((new, old, ({}, {"precision": spread})), (old, new, ({"precision": spread}, {}))):
+        [compared] = compare(one, other, GATE, measured=known)
+        assert compared.explained == pytest.approx(stats.t.isf(rate_of(2.0) / 2, 4) * deviation)
+        assert compared.seeds == pytest.approx(0.05 * 69)
 
 
 def test_another_judge_counts_in_a_comparison_as_in_the_gate():
