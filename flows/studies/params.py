@@ -16,8 +16,9 @@ STUDIES = Path("studies")
 SECTION = "study"
 BASELINE = "baseline"
 MOST_VARIANTS = 200
-_NAME = r"^[a-z0-9][a-z0-9._-]*$"
-_SAFE = re.compile(r"[^A-Za-z0-9.+-]+")
+_NAME = r"^[a-z0-9](\.?[a-z0-9_-])*$"  # a part of the name of a git reference, in which no two dots may follow each other
+_SAFE = re.compile(r"[^A-Za-z0-9.+-]+|(?<=\.)\.+")
+_COLUMNS = ("variant", "seed", "commit")  # of the table of runs, which has one for each axis as well
 
 
 class Metric(Section):
@@ -79,8 +80,16 @@ class StudyParams(Section):
     @classmethod
     def _names(cls, value):
         for name in value:
-            if not re.match(_NAME, name) or name == BASELINE:
-                raise ValueError(f"the name {name!r}: expected small letters, digits, '.', '_' and '-', and not {BASELINE!r}")
+            if not re.fullmatch(_NAME, name) or name == BASELINE:
+                raise ValueError(f"the name {name!r}: expected small letters, digits, '_', '-' and single '.', not {BASELINE!r}")
+        return value
+
+    @pydantic.field_validator("grid")
+    @classmethod
+    def _names_of_axes(cls, value):
+        for name in value:
+            if name in _COLUMNS:
+                raise ValueError(f"the axis {name!r}: the table of runs has a column of this name")
         return value
 
     @pydantic.field_validator("metrics")
@@ -114,7 +123,7 @@ class StudyParams(Section):
                 name = ",".join(f"{axis}={_SAFE.sub('_', _text(value)).strip('_')}" for axis, value in point.items())
                 if name in found:
                     raise ValueError(f"two points of the grid have the name {name}")
-                changes = [f"{p}={_text(point[axis])}" for axis, one in self.grid.items() for p in one.parameters]
+                changes = [f"{p}={json.dumps(point[axis])}" for axis, one in self.grid.items() for p in one.parameters]
                 found[name] = NamedVariant(name, self.baseline.set, (*self.baseline.overrides, *changes), point)
         return found
 
@@ -147,6 +156,8 @@ def read_text_of(root, name):
 def parse_study(text, name):
     """The StudyParams that the text of the file of the study `name` says; raises ParamsError in one line."""
     path = STUDIES / f"{name}.yaml"
+    if not re.fullmatch(_NAME, name):
+        raise ParamsError(f"{path}: expected a name of small letters, digits, '_', '-' and single '.'")
     content = parse_yaml(text, path)
     if list(content) != [SECTION]:
         raise ParamsError(f"{path}: expected the section {SECTION!r} alone, got {', '.join(map(str, content))}")

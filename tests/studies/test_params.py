@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from flows.git import Repository
+from flows.overrides import apply
 from flows.studies.cells import find_study, study_of_text
 from flows.studies.params import BASELINE, parse_study, read_text_of
 from gan.errors import ParamsError, UserError
-from gan.params import parse_section
+from gan.params import parse_section, parse_yaml
 from gan.runtime import ANY, processor_kind
 from gan.training.params import TrainParams
 
@@ -70,6 +71,8 @@ def test_a_grid_is_every_combination_on_top_of_the_baseline(read):
         ("most: 12", "most: 4", "seeds.most = 4 is less than seeds.count = 5"),
         ("half: {set: null", "baseline: {set: null", "the name 'baseline'"),
         ("half: {set: null", "Ha lf: {set: null", "the name 'Ha lf'"),
+        ("half: {set: null", "ha..lf: {set: null", "the name 'ha..lf'"),
+        ("    rate: {", "    seed: {", "the axis 'seed': the table of runs has a column of this name"),
         ("set: lecture", "set: ../lecture", "study.baseline.set = '../lecture'"),
         ("train.rate=0.5", "train.seed=5", "train.seed is the seeds' own parameter"),
         ("[[64, 64], [128]]", "[1, '1']", "two points of the grid have the name rate=0.5,units=1"),
@@ -83,6 +86,28 @@ def test_what_is_wrong_is_one_line_that_names_it(read, old, new, message):
     with pytest.raises(ParamsError, match=message) as error:
         read(STUDY.replace(old, new, 1))
     assert str(error.value).startswith("studies/rates.yaml") and "\n" not in str(error.value)
+
+
+def test_values_of_a_grid_are_what_the_file_says(read):
+    text = (
+        STUDY[: STUDY.index("  grid:")]
+        + """\
+  grid:
+    name: {parameters: [train.name], values: ["", "1e-3", "#x", "a: b", "1..2", 1.0e-5]}
+"""
+    )
+    names, shown = list(read(text).every_variant())[2:], ["", "1e-3", "x", "a_b", "1._2", "1e-05"]
+    assert names == [f"name={one}" for one in shown]
+    changed = [parse_yaml(apply("train: {name: null}", one.overrides)) for one in list(read(text).every_variant().values())[2:]]
+    assert [one["train"]["name"] for one in changed] == ["", "1e-3", "#x", "a: b", "1..2", 1e-5]
+
+
+@pytest.mark.parametrize("name", ["my study", "a..b", "Rates", "a."])
+def test_the_name_of_a_study_is_one_that_git_takes(tmp_path, name):
+    (tmp_path / "studies").mkdir()
+    (tmp_path / f"studies/{name}.yaml").write_text(STUDY)
+    with pytest.raises(ParamsError, match="expected a name of small letters"):
+        parse_study(read_text_of(tmp_path, name), name)
 
 
 def test_a_study_may_be_of_the_baseline_alone(read):
