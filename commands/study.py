@@ -11,7 +11,7 @@ from commands import study_report
 from commands.versions import number, print_table
 from flows.git import Repository
 from flows.metrics import NOISE_SUFFIX
-from flows.studies import local, statistics
+from flows.studies import local, results, statistics
 from flows.studies.carry_out import carry_out
 from flows.studies.cells import find_study
 from flows.studies.params import BASELINE
@@ -201,9 +201,12 @@ def _duration(progress, runs):
 def _reach(progress, rule, metric, goal):
     """What the planned seeds find of one metric, and how many find the smallest difference that matters."""
     seeds, rate = progress.study.params.seeds.count, rule.interval_rate
-    deviations = [
-        statistics.estimate([one.metrics[metric] for one in done]).deviation for done in progress.done.values() if len(done) > 1
-    ]
+    if rule.paired:  # each side has half the variance of the difference of a pair
+        sides = [results.common(progress, variant, metric) for variant in rule.variants]
+        moving = [[(one - other) / 2**0.5 for one, other in zip(*side, strict=True)] for side in sides]
+    else:
+        moving = [progress.values(variant, metric) for variant in progress.done]
+    deviations = [statistics.estimate(values).deviation for values in moving if len(values) > 1]
     spreads = statistics.found_with(seeds, 1.0, rate, paired=rule.paired)
     two = f"{statistics.seeds_for(2.0, 1.0, rate, paired=rule.paired)} seeds a variant for a difference of two"
     if not deviations or not max(deviations):
@@ -213,7 +216,7 @@ def _reach(progress, rule, metric, goal):
     wanted = f"{needed} seeds a variant" if needed else "no reasonable number of seeds"
     return (
         f"a difference of {number(float(f'{spreads * deviation:.2g}'))} with {seeds} seeds a variant; the smallest that matters, "
-        f"{goal.smallest_difference:g}, takes {wanted} (deviation over seeds {deviation:.2g})"
+        f"{goal.smallest_difference:g}, takes {wanted} (deviation over {'pairs' if rule.paired else 'seeds'} {deviation:.2g})"
     )
 
 

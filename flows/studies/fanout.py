@@ -26,7 +26,7 @@ from flows.studies import cell_runs, records
 from flows.studies.carry_out import carry_out
 from flows.studies.cells import study_of_text
 from flows.studies.local import Outcome, run_one
-from gan.errors import UserError
+from gan.errors import DataError, UserError
 
 servers_errors_in_one_line()  # whoever runs the flow has imported it: a command, a schedule, a worker
 
@@ -99,6 +99,9 @@ def coordinate(study, *, deployment, until_decided, tell):
         except (*STOPPED, _CancelledFromOutside):
             cell_runs.cancel(waiting.values())
             return Cancelled(message=f"stopped; {len(waiting)} runs of cells were cancelled with it")
+        except DataError as error:  # a metric that decides is missing, as it will be in every other run
+            cell_runs.cancel(waiting.values())
+            return Failed(message=str(error))
         except UserError as error:
             return Failed(message=str(error))
         if failures:

@@ -1,7 +1,9 @@
 """A study on its way: which cells are wanted, which are done, and what their metrics say so far."""
 
+import math
 from dataclasses import dataclass, replace
 
+from flows.metrics import NOISE_SUFFIX
 from flows.studies import records, statistics
 from flows.studies.cells import Cell, Study
 from flows.studies.params import BASELINE
@@ -53,25 +55,26 @@ class Progress:
             (BASELINE, metric, "spread", statistics.worst_sentence(some, metric, self.rule)) for metric, some in values.items()
         ]
 
-    def missing(self, *, until_decided):
+    def missing(self, *, until_decided, failed=frozenset()):
         """The Cells that the study wants next, seed by seed; none where it is over.
 
         until_decided: after the seeds that every variant gets, as many more as the next look of the rule asks for, of the
-        baseline and the variants that are not decided.
+        baseline and the variants that are not decided. failed: keys of cells that are not to be tried again; a look that lacks
+        one is given up.
         """
-        wanted = dict.fromkeys(self.study.variants, self.study.params.seeds.count)
-        cells = self._missing(wanted)
+        cells = self._missing(dict.fromkeys(self.study.variants, self.study.params.seeds.count), failed)
         if cells or not until_decided:
             return cells
-        undecided = [one.variant for one in self.comparisons if one.verdict == "undecided"]
-        seen = max((one.seeds for one in self.comparisons if one.verdict == "undecided"), default=0)
-        looks = [count for count in self.rule.looks if count > seen]
-        if not undecided or not looks:
-            return []
-        return self._missing(wanted | dict.fromkeys([BASELINE, *undecided], looks[0]))
+        for look in self.rule.looks:
+            wanted = [one.variant for one in self.comparisons if one.verdict == "undecided" and one.seeds < look]
+            lost = {name for name in [BASELINE, *wanted] if any(cell.key in failed for cell in self.study.cells(name, look))}
+            wanted = [] if BASELINE in lost else [name for name in wanted if name not in lost]
+            if wanted and (cells := self._missing(dict.fromkeys([BASELINE, *wanted], look), failed)):
+                return cells
+        return []
 
-    def _missing(self, wanted):
-        known = {one.cell.key for cells in self.done.values() for one in cells}
+    def _missing(self, wanted, failed):
+        known = {one.cell.key for cells in self.done.values() for one in cells} | failed
         cells = [cell for name, count in wanted.items() for cell in self.study.cells(name, count)]
         return sorted((cell for cell in cells if cell.key not in known), key=lambda cell: cell.seed)
 
@@ -87,7 +90,9 @@ def progress_of(study):
     known, most = records.every(study.repository), study.params.seeds.most
     done = {
         name: [
-            Done(cell, known[cell.key], _metrics(study, known[cell.key])) for cell in study.cells(name, most) if cell.key in known
+            Done(cell, known[cell.key], metrics_of(study, known[cell.key]))
+            for cell in study.cells(name, most)
+            if cell.key in known
         ]
         for name in study.variants
     }
@@ -103,9 +108,12 @@ def _judged(progress):
     return replace(progress, comparisons=statistics.judge(samples, baseline, progress.rule))
 
 
-def _metrics(study, record):
+def metrics_of(study, record):
+    """The numbers of a Record, one flat dict; raises DataError where one that decides is not there or not finite."""
     found = records.metrics(study.repository, record)
+    numbers = [name for name, value in found.items() if isinstance(value, int | float) and math.isfinite(value)]
     for metric in study.params.metrics:
-        if not isinstance(found.get(metric), int | float):
-            raise DataError(f"study {study.name}: {record.name} has no number {metric!r}; see metrics in its file")
+        if metric not in numbers:
+            there = ", ".join(name for name in numbers if not name.endswith(NOISE_SUFFIX)) or "none"
+            raise DataError(f"study {study.name}: {record.name} has no finite number {metric!r}; there are {there}")
     return found

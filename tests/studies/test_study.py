@@ -9,9 +9,11 @@ import time
 import pytest
 
 from flows.git import Repository
+from flows.revisions import find
 from flows.studies import records
 from flows.studies.cells import find_study
 from flows.studies.progress import progress_of
+from flows.studies.results import run_rows
 from gan.errors import ParamsError, UserError
 from tests.helpers.toy_project import make_project, wait_for
 
@@ -58,6 +60,26 @@ def read_csv(path):
 
 def head_digest(project):
     return project.git("status", "--porcelain"), project.git("worktree", "list").count("\n")
+
+
+def put(project, cell, text):
+    """Record a cell as if it had been run, with metrics of this text."""
+    base = project.git("rev-parse", "HEAD")
+    path = "data/evaluation/metrics.json"
+    (project.root / path).write_text(text)
+    project.git("add", "--force", "--", path)
+    message = f"a cell\n\nStudy-Cell: {cell.key}\nSeconds: 1.0\nMetrics-File: {path}\n"
+    commit = project.git("commit-tree", project.git("write-tree"), "-p", base, "-m", message)
+    project.git("update-ref", f"refs/exps/{base[:2]}/{base[2:]}/{cell.experiment}", commit)
+    project.git("reset", "--quiet", "--hard")
+
+
+def put_all(project, study, values):
+    """Record cells with these numbers of `fid`; values: variant -> a value for each seed, None for none."""
+    for variant, some in values.items():
+        for cell, value in zip(study.cells(variant, len(some)), some, strict=True):
+            if value is not None:
+                put(project, cell, json.dumps({"fid": value}))
 
 
 @pytest.mark.slow(seconds=50)
@@ -206,3 +228,74 @@ def test_what_is_wrong_with_a_study_is_one_line(tmp_path, old, new, error, messa
     project = make_study(tmp_path, STUDY.replace(old, new))
     with pytest.raises(error, match=message):
         find_study(Repository(project.root), "steps")
+
+
+def test_records_of_other_parameters_are_kept_beside_each_other(tmp_path):
+    project = make_study(tmp_path)
+    repository, file = Repository(project.root), project.root / "studies/steps.yaml"
+    first = find_study(repository, "steps")
+    put_all(project, first, {"longer": [10.0, 11.0]})
+    file.write_text(STUDY.replace("train.steps=4", "train.steps=5"))
+    edited = find_study(repository, "steps")
+    assert [cell.name for cell in edited.cells("longer", 2)] == [cell.name for cell in first.cells("longer", 2)]
+    put_all(project, edited, {"longer": [12.0, 13.0]})
+    assert progress_of(edited).values("longer", "fid") == [12.0, 13.0]
+    assert progress_of(first).values("longer", "fid") == [10.0, 11.0]
+    refused = project.gan("versions", "compare", "steps-longer-s0", ".", check=False)
+    assert refused.returncode == 1 and "several experiments have this name" in refused.stderr
+    assert find(repository, edited.cells("longer", 1)[0].experiment).metrics() == {"fid": 12.0}
+
+
+def test_a_look_that_lacks_a_run_gets_that_one_first(tmp_path):
+    project = make_study(tmp_path, STUDY.replace("most: 4", "most: 8"))
+    study = find_study(Repository(project.root), "steps")
+    near = [10.0, 11.0, 10.5, 10.2]  # undecided at two seeds and at four
+    put_all(project, study, {"baseline": near, "longer": [10.1, 10.9, 10.6, None], "worse": [10.2, 11.1, 10.4, 10.3]})
+    wanted = progress_of(study).missing(until_decided=True)
+    assert [(cell.variant, cell.seed) for cell in wanted] == [("longer", 3)]
+    # where it has failed, the others go on without it
+    wanted = progress_of(study).missing(until_decided=True, failed={wanted[0].key})
+    assert {(cell.variant, cell.seed) for cell in wanted} == {
+        (name, seed) for name in ("baseline", "worse") for seed in range(4, 8)
+    }
+    failed = {study.cells("baseline", 5)[4].key}  # without the baseline's fifth nothing can be judged at eight
+    assert [cell.variant for cell in progress_of(study).missing(until_decided=True, failed=failed)] == ["longer"]
+
+
+@pytest.mark.parametrize("text", ['{"fid": NaN}', '{"fid": Infinity}', '{"fid": "10"}', '{"kid": 1.0, "kid_std": 0.1}'])
+def test_a_run_without_a_finite_number_is_one_line(tmp_path, text):
+    project = make_study(tmp_path)
+    study = find_study(Repository(project.root), "steps")
+    put(project, study.cells("worse", 1)[0], text)
+    for command in ("status", "plan"):
+        told = project.gan("study", command, "steps", check=False)
+        there = "kid" if "kid" in text else "none"
+        assert told.returncode == 1 and "Traceback" not in told.stderr
+        assert re.search(rf"study steps: steps-worse-s0-\w+ has no finite number 'fid'; there are {there}$", told.stderr.strip())
+
+
+def test_a_metric_that_no_run_has_ends_the_study_at_the_first_run(tmp_path):
+    project = make_study(tmp_path, STUDY.replace("fid: {better", "fidd: {better"))
+    told = project.gan("study", "run", "steps", check=False)
+    assert told.returncode == 1 and "has no finite number 'fidd'; there are fid, nested.steps" in told.stderr
+    assert "[1/" in told.stdout and "[2/" not in told.stdout
+
+
+def test_a_plan_of_pairs_is_made_with_the_spread_of_pairs(tmp_path):
+    project = make_study(tmp_path, STUDY.replace("paired: false", "paired: true").replace("count: 2", "count: 3"))
+    study = find_study(Repository(project.root), "steps")
+    values = {"baseline": [10.0, 20.0, 30.0], "longer": [11.0, 21.01, 31.0], "worse": [10.1, 20.11, 30.1]}
+    put_all(project, study, values)
+    assert re.search(
+        r"the smallest that matters, 0.15, takes \d+ seeds a variant \(deviation over pairs 0.0041\)",
+        project.gan("study", "plan", "steps").stdout,
+    )
+
+
+def test_an_axis_may_have_the_name_of_a_metric(tmp_path):
+    grid = "  grid:\n    kid: {parameters: [evaluate.offset], values: [1.0, 2.0]}\n"
+    project = make_study(tmp_path, STUDY.replace("  grid: {}\n", grid))
+    study = find_study(Repository(project.root), "steps")
+    put(project, study.cells("baseline", 1)[0], '{"fid": 10.0, "kid": 0.5}')
+    [row] = run_rows(progress_of(study))
+    assert (row["kid"], row["kid (axis)"]) == (0.5, 0.0)
