@@ -3,6 +3,8 @@
 Whoever adds a file there has added a set. `dvc params diff` then shows what changed, `dvc repro` trains it.
 """
 
+import contextlib
+import math
 import re
 import time
 from pathlib import Path
@@ -120,6 +122,27 @@ def steps_a_second(params, *, seconds=TRIAL_SECONDS):
     return blocks * BLOCK_STEPS / (time.monotonic() - started)
 
 
+def _require_enough(name, steps, seconds, speed):
+    """Raise ParamsError where the set cannot be trained for so few steps, with how many seconds it takes."""
+    path = set_path(name)
+    section = read_train(path)
+
+    def check(count):
+        parse_section({**section, "steps": count}, SECTION, TrainParams, path)
+
+    try:
+        check(steps)
+    except ParamsError as error:
+        for more in range(steps, section["steps"] + 1, STEPS_GRAIN):
+            with contextlib.suppress(ParamsError):
+                check(more)
+                at_least = math.ceil(more / speed)
+                raise UserError(
+                    f"{seconds:g} s are {steps} steps here, too few for {name}: --seconds {at_least} is the least ({error})"
+                ) from None
+        raise
+
+
 def list_sets(params_path):
     """One line a set, the one in use marked."""
     current = read_file(params_path).get(SECTION)
@@ -155,6 +178,7 @@ def use(name, params, trial, seconds):
         speed = steps_a_second(train)
     if seconds:
         steps = max(STEPS_GRAIN, int(seconds * speed) // STEPS_GRAIN * STEPS_GRAIN)
+        _require_enough(name, steps, seconds, speed)
     changed = use_set(name, params, steps=steps)
     click.echo("\n".join(changed or [f"{params} holds the set {name} already"]))
     if speed:

@@ -45,6 +45,8 @@ def verdict_on(content, settings, *, last_content, last_tag, same_ruler=True, sp
     new = f"{settings.metric} {shown(value, noise, spreads[0])}"
     if last_content is None:
         return Verdict("accepted", f"{new}; the first accepted version")
+    if settings.metric not in _numbers(last_content, settings, last_tag):
+        return Verdict("accepted", f"{new}; the first accepted version that is judged by it: {last_tag} has no {settings.metric}")
     last_value, last_noise = measurement(last_content, settings, last_tag)
     worse_by = value - last_value if settings.direction == "lower" else last_value - value
     deviation = deviation_of_difference((value, last_value), (noise, last_noise), spreads, rulers)
@@ -60,14 +62,18 @@ def verdict_on(content, settings, *, last_content, last_tag, same_ruler=True, sp
 
 def measurement(content, settings, where):
     """(metric, its stated noise) from the JSON bytes `content`; raises DataError where they are missing or no numbers."""
-    try:
-        metrics = flatten(json.loads(content))
-    except (TypeError, json.JSONDecodeError):
-        raise DataError(f"{settings.metrics_file} of {where}: missing or not valid JSON; the quality gate reads it") from None
+    metrics = _numbers(content, settings, where)
     for key in (settings.metric, settings.noise):
         if not isinstance(metrics.get(key), int | float):
             raise DataError(f"{settings.metrics_file} of {where} has no number {key!r} (see gate in params.yaml)")
     return metrics[settings.metric], metrics[settings.noise]
+
+
+def _numbers(content, settings, where):
+    try:
+        return flatten(json.loads(content))
+    except (TypeError, json.JSONDecodeError):
+        raise DataError(f"{settings.metrics_file} of {where}: missing or not valid JSON; the quality gate reads it") from None
 
 
 def verdict_against_last(repository, settings, content, *, lock, params, spread_of):

@@ -99,7 +99,12 @@ def test_so_many_seconds_are_so_many_steps(folder, monkeypatch):
     before = (folder / "params.yaml").read_bytes()
     done = CliRunner().invoke(command_sets.use, ["conditional-60s", "--seconds", "10"])
     assert isinstance(done.exception, UserError) and "warm_up_steps = 500 reaches into the decay" in str(done.exception)
+    assert str(done.exception).startswith(
+        "10 s are 800 steps here, too few for conditional-60s: --seconds 23 is the least (sets/"
+    )
     assert (folder / "params.yaml").read_bytes() == before
+    assert CliRunner().invoke(command_sets.use, ["conditional-60s", "--seconds", "22"]).exception
+    assert CliRunner().invoke(command_sets.use, ["conditional-60s", "--seconds", "23"]).exit_code == 0
 
 
 @pytest.mark.slow

@@ -60,6 +60,13 @@ def test_the_ruler_is_known_by_its_bytes():
     assert out_digest(lock, "elsewhere") is out_digest(None, "a/judge.keras") is out_digest(lock, None) is None
 
 
+def test_a_metric_that_the_last_version_did_not_have_begins_anew():
+    verdict = verdict_on(metrics(10.0), GATE, last_content=b'{"kid": 1.0}', last_tag="generator@v1.0.0")
+    assert verdict.accepted and "the first accepted version that is judged by it: generator@v1.0.0 has no fid" in verdict.message
+    with pytest.raises(DataError, match="of generator@v1.0.0 has no number 'fid_std'"):
+        verdict_on(metrics(10.0), GATE, last_content=b'{"fid": 1.0}', last_tag="generator@v1.0.0")
+
+
 def test_the_gate_refuses_metrics_that_are_not_there():
     with pytest.raises(DataError, match="has no number 'fid_std'"):
         verdict_on(b'{"fid": 1.0}', GATE, last_content=None, last_tag=None)
