@@ -47,6 +47,12 @@ class FirefoxTab:
             raise RuntimeError(result["exceptionDetails"]["text"])
         return json.loads(result["result"].get("value", "null"))  # nothing at all is no JSON
 
+    def key(self, name):
+        """Press and release ArrowLeft or ArrowRight."""
+        value = {"ArrowLeft": "\ue012", "ArrowRight": "\ue014"}[name]
+        actions = [{"type": kind, "value": value} for kind in ("keyDown", "keyUp")]
+        self.call("input.performActions", context=self._context, actions=[{"type": "key", "id": "keyboard", "actions": actions}])
+
     def _note(self, message):
         method, params = message.get("method"), message.get("params", {})
         if method == "log.entryAdded" and params["level"] in ("error", "warn"):

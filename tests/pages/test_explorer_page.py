@@ -296,6 +296,20 @@ def test_every_control_changes_what_it_says(tab, made):
     assert grays_apart(pixels(tab, "image"), expected_image(exact, other[0], 5)) > 1
 
 
+def part(name, index=0):
+    return f"""document.querySelectorAll('[data-part="{name}"]')[{index}]"""
+
+
+@pytest.mark.parametrize("name", ["chromium", pytest.param("firefox", marks=pytest.mark.skipif(FIREFOX is None, reason="none"))])
+def test_an_arrow_key_moves_a_slider_a_little(made, tmp_path, name):
+    with (browser_tab if name == "chromium" else firefox_tab)(tmp_path) as tab:
+        open_page(tab, made)
+        for slider, step in (("morph", 0.01), ("direction", 0.05)):
+            tab.run(f"{part(slider)}.focus()")
+            tab.key("ArrowRight")
+            assert tab.run(f"{part(slider)}.valueAsNumber") == pytest.approx(step)
+
+
 def gallery_of(made):
     return report.Path(made("conditional-350s")[0].removeprefix("file://")).parents[1] / "gallery"
 
