@@ -159,6 +159,9 @@ const explorer = (() => {
         paint(find("image"), image);
       });
       ask("opinion", comment);
+      handle.classList.toggle("left", state.morphing); // the image is then none of the plane's
+      const { digits } = current();
+      all("digit").forEach((choice) => (choice.checked = digits[choice.value] === 1));
       if (conditional) write();
     }
 
@@ -214,9 +217,20 @@ const explorer = (() => {
       change();
     }
 
+    const paintKept = (index) =>
+      paint(all("kept")[index], generate(model, moved(kept[index].latents), kept[index].digits));
+
     function keep(index) {
       kept[index] = current();
-      paint(all("kept")[index], generate(model, moved(kept[index].latents), kept[index].digits));
+      if (state.morphing) find("morph").value = index; // or the image would now lie elsewhere between the two
+      paintKept(index);
+    }
+
+    // what the directions move: everything that is generated
+    function bend() {
+      change();
+      kept.forEach((_, index) => ask(`kept ${index}`, () => paintKept(index)));
+      refill();
     }
 
     function sow(seed) {
@@ -249,17 +263,17 @@ const explorer = (() => {
       find("seed").value = Math.floor(Math.random() * 1e6);
       sow(find("seed").valueAsNumber);
     });
-    sliders.forEach((slider) => slider.addEventListener("input", () => { change(); refill(); }));
+    sliders.forEach((slider) => slider.addEventListener("input", bend));
     find("straighten").addEventListener("click", () => {
       sliders.forEach((slider) => (slider.value = 0));
-      change();
-      refill();
+      bend();
     });
     find("morph").addEventListener("input", () => { state.morphing = true; change(); });
     keeps.forEach((button, index) => button.addEventListener("click", () => keep(index)));
     if (conditional) {
       find("text").addEventListener("input", change);
-      all("digit").forEach((choice) => choice.addEventListener("change", () => {
+      // no change: what is checked already may be the digit of a morph
+      all("digit").forEach((choice) => choice.addEventListener("click", () => {
         state.digits = onlyDigit(Number(choice.value));
         state.morphing = false;
         change();

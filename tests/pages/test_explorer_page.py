@@ -310,6 +310,57 @@ def test_an_arrow_key_moves_a_slider_a_little(made, tmp_path, name):
             assert tab.run(f"{part(slider)}.valueAsNumber") == pytest.approx(step)
 
 
+def test_what_is_put_into_the_morph_is_the_image_that_is_shown(tab, made):
+    open_page(tab, made)
+    set_input(tab, "morph", "0.5")
+    for index in (0, 1):
+        shown = pixels(tab, "image")
+        tab.run(f"{part('keep', index)}.click()")
+        settle(tab)
+        assert np.array_equal(pixels(tab, "kept", index), shown) and np.array_equal(pixels(tab, "image"), shown)
+        assert tab.run(f"{part('morph')}.valueAsNumber") == index
+
+
+def test_the_morphs_ends_follow_the_directions(tab, made):
+    open_page(tab, made)
+    before = [pixels(tab, "kept", index) for index in (0, 1)]
+    set_input(tab, "direction", "4")
+    for index in (0, 1):
+        set_input(tab, "morph", str(index))
+        assert np.array_equal(pixels(tab, "kept", index), pixels(tab, "image"))
+        assert grays_apart(pixels(tab, "kept", index), before[index]) > 5
+    tab.run(f"{part('straighten')}.click()")
+    settle(tab)
+    assert all(np.array_equal(pixels(tab, "kept", index), before[index]) for index in (0, 1))
+
+
+def test_the_digit_that_is_marked_is_the_one_that_is_shown(tab, made):
+    exact = open_page(tab, made)
+    middle = latents.latents_of(2014, 3 * 64).reshape(3, 64)[0]
+    state = """[document.querySelector('[data-part="digit"]:checked')?.value ?? "none",
+                document.querySelector('[data-part="handle"]').classList.contains("left")]"""
+
+    def choose(digit):
+        tab.run(f"{part('digit', digit)}.click()")
+        settle(tab)
+        assert tab.run(state) == [str(digit), False]
+        assert grays_apart(pixels(tab, "image"), expected_image(exact, middle, digit)) <= 1
+        assert grays_apart(pixels(tab, "mosaic")[112:140, 112:140], pixels(tab, "image")) <= 1
+
+    choose(5)
+    tab.run(f"{part('keep', 1)}.click()")  # from a 2 to a 5
+    for share, digit in (("0.5", "none"), ("1", "5"), ("0", "2")):
+        set_input(tab, "morph", share)
+        assert tab.run(state) == [digit, True]
+    choose(5)
+    set_input(tab, "morph", "0")
+    choose(2)  # although it was marked
+    set_input(tab, "morph", "1")
+    tab.run(f"{part('handle')}.focus()")
+    tab.key("Home")
+    assert tab.run(state) == ["2", False]
+
+
 def gallery_of(made):
     return report.Path(made("conditional-350s")[0].removeprefix("file://")).parents[1] / "gallery"
 
