@@ -465,6 +465,17 @@ def test_at_360_pixels_nothing_is_cut_off_and_fingers_find_every_control(tab, ma
     assert small == []  # WCAG 2.2, 2.5.8
 
 
+def test_on_a_phone_a_parameter_stands_beside_its_value(tab, made):
+    tab.resize(360, 740, touch=True)
+    open_page(tab, made)
+    tab.run("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+    assert (
+        tab.run("""[...document.querySelectorAll("table.words")]
+      .filter((one) => one.offsetWidth > one.parentElement.clientWidth).map((one) => one.textContent)""")
+        == []
+    )
+
+
 def test_every_control_has_a_name(tab, made):
     open_page(tab, made)
     tree = tab.call("Accessibility.getFullAXTree")["nodes"]
