@@ -465,6 +465,29 @@ def test_at_360_pixels_nothing_is_cut_off_and_fingers_find_every_control(tab, ma
     assert small == []  # WCAG 2.2, 2.5.8
 
 
+@pytest.mark.parametrize(("width", "height"), [(640, 450), (360, 740), (1100, 500)])
+def test_what_has_the_focus_is_seen(tab, made, width, height):
+    tab.resize(width, height)
+    open_page(tab, made, "lecture")
+    tab.run("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+    covered = tab.run("""(() => {
+      const stuck = [...document.querySelectorAll(".live, .pinned")];
+      const focusable = [...document.querySelectorAll("button, input, summary, [tabindex]")]
+        .filter((one) => one.checkVisibility());
+      const found = [];
+      for (const one of [...focusable, ...focusable.toReversed()]) {
+        one.focus();
+        const box = one.getBoundingClientRect();
+        const others = stuck.filter((panel) => !panel.contains(one)).map((panel) => panel.getBoundingClientRect());
+        if (box.height < innerHeight / 2 && others.some((panel) =>
+          box.top + 1 < panel.bottom && panel.top < box.bottom - 1 && panel.left < box.right && box.left < panel.right))
+          found.push(one.outerHTML);
+      }
+      return found;
+    })()""")
+    assert covered == []  # WCAG 2.2, 2.4.11
+
+
 def test_on_a_phone_a_parameter_stands_beside_its_value(tab, made):
     tab.resize(360, 740, touch=True)
     open_page(tab, made)
@@ -474,6 +497,46 @@ def test_on_a_phone_a_parameter_stands_beside_its_value(tab, made):
       .filter((one) => one.offsetWidth > one.parentElement.clientWidth).map((one) => one.textContent)""")
         == []
     )
+
+
+def test_on_paper_nothing_is_left_out_and_nothing_stands_over_the_text(tab, made):
+    tab.resize(718, 900)  # A4 within Chromium's margins
+    open_page(tab, made, "lecture")
+    tab.run("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+    cut = """[...document.querySelectorAll(".scroll")].filter((one) => getComputedStyle(one).overflow !== "visible"
+        || one.scrollWidth > one.clientWidth || one.scrollHeight > one.clientHeight).length"""
+    stuck = """[...document.querySelectorAll("*")].filter((one) => getComputedStyle(one).position === "sticky").length"""
+    assert tab.run(cut) > 0 and tab.run(stuck) > 0
+    tab.call("Emulation.setEmulatedMedia", media="print")
+    assert (tab.run(cut), tab.run(stuck)) == (0, 0)
+    tab.call("Emulation.setEmulatedMedia", media="")
+
+
+def test_the_logs_header_hides_what_passes_beneath_it(tab, made):
+    open_page(tab, made, "lecture")
+    tab.run("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+    log = """document.querySelector('[aria-label="The log"]')"""
+    tab.run(f"{log}.style.height = '7rem'")
+    tab.run(f"{log}.scrollTop = 40")
+    assert (
+        tab.run(f"""(() => {{
+      const top = {log}.getBoundingClientRect().top;
+      return [...{log}.querySelectorAll("thead > :first-child > *")].map((one) => [
+        Math.round(one.getBoundingClientRect().top - top) <= 1, getComputedStyle(one).backgroundColor]);
+    }})()""")
+        == [[True, "rgb(255, 255, 255)"]] * 3
+    )
+
+
+def test_the_frame_and_the_bars_are_seen_where_the_reader_chooses_the_colours(tab, made):
+    features = [{"name": "forced-colors", "value": "active"}, {"name": "prefers-color-scheme", "value": "dark"}]
+    tab.call("Emulation.setEmulatedMedia", features=features)
+    open_page(tab, made)
+    shown = """[getComputedStyle(document.querySelector(".handle")).borderTopColor,
+      getComputedStyle(document.querySelector(".bars span"), "::before").backgroundColor,
+      getComputedStyle(document.querySelector(".bars")).color]"""
+    frame, bar, text_color = tab.run(shown)
+    assert frame == "rgb(255, 165, 102)" and bar == text_color
 
 
 def test_every_control_has_a_name(tab, made):
