@@ -291,6 +291,7 @@ const explorer = (() => {
   }
 
   const root = document.getElementById("explorer");
+    square.classList.add("scripted");
   const ready = (async () => {
     if (root === null) return null;
     if (typeof DecompressionStream === "undefined") {

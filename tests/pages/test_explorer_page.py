@@ -562,6 +562,8 @@ def test_without_scripts_still_pictures_are_shown_and_no_control_that_does_nothi
     directions = [f"Three samples along direction {number}" for number in range(1, 6)]
     assert shown == ["Images of the generator all over a plane through latent space", *directions]
     assert tab.run("""document.querySelector("#explorer img").getBoundingClientRect().width""") > 200
+    square = "getComputedStyle(document.querySelector('.square'))"
+    assert tab.run(f"[{square}.touchAction, {square}.cursor]") == ["auto", "auto"]  # a finger on it scrolls the page
 
 
 def test_an_old_browser_shows_the_still_pictures_and_says_why(tab, made):
