@@ -539,6 +539,14 @@ def test_the_frame_and_the_bars_are_seen_where_the_reader_chooses_the_colours(ta
     assert frame == "rgb(255, 165, 102)" and bar == text_color
 
 
+def test_a_number_of_eight_digits_keeps_its_shape(tab, made):
+    tab.resize(360, 740, touch=True)
+    open_page(tab, made)
+    set_input(tab, "text", "20262026")
+    style = "getComputedStyle(document.querySelector('[data-part=\"written\"]'))"
+    assert tab.run(f"[{style}.objectFit, {style}.objectPosition]") == ["contain", "0% 50%"]
+
+
 def test_every_control_has_a_name(tab, made):
     open_page(tab, made)
     tree = tab.call("Accessibility.getFullAXTree")["nodes"]
