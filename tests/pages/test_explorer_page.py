@@ -547,6 +547,11 @@ def test_a_number_of_eight_digits_keeps_its_shape(tab, made):
     assert tab.run(f"[{style}.objectFit, {style}.objectPosition]") == ["contain", "0% 50%"]
 
 
+def test_playing_says_nothing_of_its_own_accord(tab, made):
+    open_page(tab, made)
+    assert tab.run("document.querySelector('#player output').ariaLive") == "off"
+
+
 def test_every_control_has_a_name(tab, made):
     open_page(tab, made)
     tree = tab.call("Accessibility.getFullAXTree")["nodes"]
