@@ -244,6 +244,7 @@ const explorer = (() => {
       goTo((2 * (event.clientX - box.left)) / box.width - 1, 1 - (2 * (event.clientY - box.top)) / box.height);
     };
     square.addEventListener("pointerdown", (event) => {
+      if (event.button) return; // the menu's
       event.preventDefault();
       square.setPointerCapture(event.pointerId);
       handle.focus({ preventScroll: true });
@@ -252,13 +253,15 @@ const explorer = (() => {
     square.addEventListener("pointermove", (event) => square.hasPointerCapture(event.pointerId) && drag(event));
     const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
     handle.addEventListener("keydown", (event) => {
+      if (event.altKey || event.ctrlKey || event.metaKey) return; // the browser's own: Alt+ArrowLeft goes back
       const step = event.shiftKey ? 0.25 : 0.05;
       if (event.key in arrows) goTo(...arrows[event.key].map((way, axis) => state.place[axis] + way * step));
       else if (event.key === "Home") goTo(0, 0);
       else return;
       event.preventDefault();
     });
-    find("seed").addEventListener("input", (event) => event.target.validity.valid && event.target.value && sow(event.target.valueAsNumber));
+    find("seed").addEventListener("input", (event) => event.target.validity.valid && sow(event.target.valueAsNumber));
+    find("seed").addEventListener("change", (event) => event.target.reportValidity());
     find("new-seed").addEventListener("click", () => {
       find("seed").value = Math.floor(Math.random() * 1e6);
       sow(find("seed").valueAsNumber);
@@ -288,10 +291,10 @@ const explorer = (() => {
     goTo(0, 0);
     root.querySelectorAll("[data-scripted]").forEach((element) => (element.hidden = false));
     find("still").hidden = true;
+    square.classList.add("scripted");
   }
 
   const root = document.getElementById("explorer");
-    square.classList.add("scripted");
   const ready = (async () => {
     if (root === null) return null;
     if (typeof DecompressionStream === "undefined") {

@@ -547,6 +547,35 @@ def test_a_number_of_eight_digits_keeps_its_shape(tab, made):
     assert tab.run(f"[{style}.objectFit, {style}.objectPosition]") == ["contain", "0% 50%"]
 
 
+def test_the_frame_leaves_the_browsers_own_keys_and_menu_alone(tab, made):
+    open_page(tab, made)
+    press = """new KeyboardEvent("keydown", { key: "ArrowLeft", cancelable: true, %s: true })"""
+    for modifier in ("altKey", "ctrlKey", "metaKey"):
+        assert tab.run(f"{part('handle')}.dispatchEvent({press % modifier})")  # false where it is taken
+    assert not tab.run(f"{part('handle')}.dispatchEvent({press % 'shiftKey'})")
+    before = tab.run(f"{part('handle')}.ariaValueText")
+    tab.run(f"{part('square')}.scrollIntoView({{ block: 'center' }})")
+    x, y, width = middle_of(tab, "square")
+    for kind in ("mousePressed", "mouseReleased"):
+        tab.call("Input.dispatchMouseEvent", type=kind, x=x + width / 4, y=y, button="right", clickCount=1)
+    assert tab.run(f"{part('handle')}.ariaValueText") == before
+
+
+def test_a_seed_that_is_none_is_marked(tab, made):
+    open_page(tab, made)
+    before = pixels(tab, "image")
+    for value, valid in (("7", True), ("1.5", False), ("5000000000", False), ("", False)):
+        set_input(tab, "seed", value)
+        assert tab.run(f"{part('seed')}.checkValidity()") == valid
+        assert (tab.run(f"getComputedStyle({part('seed')}).outlineStyle") == "none") == valid
+    said = tab.run(f"""new Promise((done) => {{
+      {part("seed")}.addEventListener("invalid", () => done(true));
+      {part("seed")}.dispatchEvent(new Event("change"));
+      done(false);
+    }})""")
+    assert said and grays_apart(pixels(tab, "image"), before) > 1  # that of the 7
+
+
 def test_playing_says_nothing_of_its_own_accord(tab, made):
     open_page(tab, made)
     assert tab.run("document.querySelector('#player output').ariaLive") == "off"
