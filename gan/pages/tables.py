@@ -36,7 +36,7 @@ def tiles(tail_mean, metrics, floor, *, published):
     found = [
         {
             "name": name,
-            "value": f"{here:.{digits}f}",
+            "value": _fixed(here, digits),
             "note": f"published: {there:.{digits}f}" if published else "at the end of training",
         }
         for name, here, there, digits in zip(
@@ -50,7 +50,7 @@ def tiles(tail_mean, metrics, floor, *, published):
     if "fid" in metrics:
         real = floor.get("test", {}).get("fid")
         note = "lower is better" if real is None else f"real images: {real:.2f}"
-        found.insert(0, {"name": "FID", "value": f"{metrics['fid']:.2f}", "note": note})
+        found.insert(0, {"name": "FID", "value": _fixed(metrics["fid"], 2), "note": note})
     return found
 
 
@@ -98,7 +98,7 @@ def evolution(steps, training, trajectory):
     rows have one for each step in `measured`; `places` says which of these is nearest to each snapshot.
     """
     rows = [
-        {"name": name, "texts": [f"{value:.{digits}f}" for value in training[column]]}
+        {"name": name, "texts": [_fixed(value, digits) for value in training[column]]}
         for name, column, digits in (
             ("Generator loss", "g_loss", 3),
             ("Discriminator loss", "d_loss", 3),
@@ -124,6 +124,11 @@ def with_noise(value, deviation):
         return f"{value:.4g}"
     decimals = max(0, 1 - math.floor(math.log10(deviation)))
     return f"{value:.{decimals}f} ± {deviation:.{decimals}f}"
+
+
+def _fixed(value, digits):
+    """`value` to so many decimals, or to four digits where it is so large that the decimals say nothing."""
+    return f"{value:.{digits}f}" if abs(value) < 1e5 else f"{value:.4g}"
 
 
 def flatten(section, prefix=""):

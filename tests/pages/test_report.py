@@ -224,6 +224,18 @@ def test_the_values_beside_a_snapshot_are_those_of_its_step_and_of_the_nearest_m
     assert [e["text"] for e in page.all("dd") if "data-quality" in e["attributes"]] == ["30.00 ± 0.50", "8"]
 
 
+def test_a_diverged_runs_numbers_are_short_and_stay_in_their_places(run):
+    end = {"g_loss": 1.23456e9, "d_loss": -123456.7, "d_accuracy_percent": 50.0}
+    write_json(run / "data/model/metrics.json", {"final": end, "tail_mean": end})
+    write_json(run / "data/evaluation/metrics.json", {"fid": 7654321.0})
+    write_csv(run / "data/model/history.csv", tables.HISTORY_COLUMNS, [(0, 1.23456e9, -99999.9, 50)])
+    page = Page(make_page())
+    shown = [e["text"] for e in page.all("span") if e["attributes"].get("class") == "figure"]
+    assert shown == ["7.654e+06", "1.235e+09", "-1.235e+05", "50.0"]
+    training = data_of(page, "evolution-data")["training"]
+    assert [row["texts"][0] for row in training] == ["1.235e+09", "-99999.900", "50.0"]
+
+
 def explored(folder):
     """Put into the gallery what an explorer needs, as far as the report looks at it."""
     data = {
