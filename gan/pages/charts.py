@@ -83,9 +83,8 @@ def losses_png(history):
 
 
 def training_values(history, steps):
-    """What the lines of training show at `steps` int [k]: name of a column -> float64 [k]."""
-    places = _summary("", history["step"]).values
-    return {name: np.interp(steps, places, _summary("", history[name]).values) for name in ("g_loss", "d_loss", "d_accuracy")}
+    """What the history says of `steps` int [k], as the log does: name of a column -> float64 [k]."""
+    return {name: np.interp(steps, history["step"], history[name]) for name in ("g_loss", "d_loss", "d_accuracy")}
 
 
 def training_curves(history, marks):
@@ -93,9 +92,11 @@ def training_curves(history, marks):
     steps = _summary("", history["step"]).values
     losses = [_summary("generator", history["g_loss"]), _summary("discriminator", history["d_loss"])]
     accuracy = [_summary("discriminator", history["d_accuracy"])]
+    log = min(series.low.min() for series in losses) > 0
+    shared = {"marks": marks, "span": (history["step"][0], history["step"][-1])}
     return [
-        draw("loss", steps, losses, title="Losses", marks=marks, log=min(series.low.min() for series in losses) > 0),
-        draw("accuracy", steps, accuracy, title="Discriminator accuracy, %", marks=marks, colors=SERIES_COLORS[1:]),
+        draw("loss", steps, losses, title="Losses", log=log, **shared),
+        draw("accuracy", steps, accuracy, title="Discriminator accuracy, %", colors=SERIES_COLORS[1:], **shared),
     ]
 
 
@@ -119,12 +120,15 @@ def quality_curves(trajectory, floor, marks):
     return charts
 
 
-def draw(name, steps, series, *, title, marks, log=False, colors=SERIES_COLORS):
+def draw(name, steps, series, *, title, marks, span=None, log=False, colors=SERIES_COLORS):
     """A line chart over steps as an SVG element for a page whose style gives the colours; the same input gives the same bytes.
 
     `name` keeps the identifiers of several charts in one page apart. Its attribute data-marks holds the places of the steps
-    `marks` in the chart: x of each, y of each on every line, and the top and bottom of the axes.
+    `marks` in the chart: x of each, y of each on every line, and the top and bottom of the axes. A mark beyond the lines stands
+    at their end. `span` is the first and the last step that the lines tell of, where these are not those of `steps`.
     """
+    first, last = span or (steps[0], steps[-1])
+    marks = np.clip(marks, steps[0], steps[-1])
     with _style(_STYLE | {"svg.hashsalt": name}):
         figure = Figure(figsize=(4.4, 2.9), layout="constrained")
         axes = figure.add_subplot()
@@ -150,7 +154,7 @@ def draw(name, steps, series, *, title, marks, log=False, colors=SERIES_COLORS):
         FigureCanvasSVG(figure).print_svg(text, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
         places = _places(figure, axes, [(marks, np.interp(marks, steps, line.values)) for line in series])
     ends = "; ".join(f"{line.label} {line.values[0]:.4g} to {line.values[-1]:.4g}" for line in series)
-    return _for_page(text.getvalue(), name, f"{title}, steps {steps[0]:.0f} to {steps[-1]:.0f}: {ends}", places)
+    return _for_page(text.getvalue(), name, f"{title}, steps {first:.0f} to {last:.0f}: {ends}", places)
 
 
 def _style(changes):

@@ -224,6 +224,31 @@ def test_the_values_beside_a_snapshot_are_those_of_its_step_and_of_the_nearest_m
     assert [e["text"] for e in page.all("dd") if "data-quality" in e["attributes"]] == ["30.00 ± 0.50", "8"]
 
 
+def test_the_values_beside_a_snapshot_are_the_logs_and_a_chart_names_the_steps_of_the_history(run):
+    """With more steps than a chart has points, its lines show means: here of ten steps, one of them much higher."""
+    rows = [(step, 1 + 9 * (step % 10 == 0), 1, 50 + 20 * (step % 10 == 0)) for step in range(5, 2005)]
+    write_csv(run / "data/model/history.csv", tables.HISTORY_COLUMNS, rows)
+    for path in stage.GALLERY.glob("img-*.png"):
+        path.rename(path.with_name(f"img-{int(path.stem[4:]) + 50}.png"))
+    page = Page(make_page())
+    training = {row["name"]: row["texts"] for row in data_of(page, "evolution-data")["training"]}
+    logged = [row[1:4] for row in log_table(page) if row[0] in ("50", "100", "150")]
+    assert [list(texts) for texts in zip(*training.values(), strict=True)] == logged == [["10.000", "1.000", "70.0"]] * 3
+    label = page.all("svg")[0]["attributes"]["aria-label"]
+    assert label.startswith("Losses, steps 5 to 2004: generator 1.9 to 1.9;")
+
+
+@pytest.mark.parametrize("measured", [[60, 80], [100]])
+def test_the_marks_stay_on_the_chart_where_nothing_was_measured(run, measured):
+    write_csv(run / "data/evaluation/trajectory.csv", ["step", "fid"], [[step, 90 - step / 2] for step in measured])
+    text = make_page()
+    marks = json.loads(Page(text).all("svg")[2]["attributes"]["data-marks"])
+    chart = re.findall("<svg.*?</svg>", text, re.DOTALL)[2]
+    width, _ = map(float, re.search(r'viewBox="0 0 (\S+) (\S+)"', chart).groups())
+    assert min(marks["x"]) > 0 and max(marks["x"]) < width
+    assert marks["x"][0] == marks["x"][1] and (marks["x"][1] < marks["x"][2]) == (len(measured) == 2)
+
+
 def test_a_diverged_runs_numbers_are_short_and_stay_in_their_places(run):
     end = {"g_loss": 1.23456e9, "d_loss": -123456.7, "d_accuracy_percent": 50.0}
     write_json(run / "data/model/metrics.json", {"final": end, "tail_mean": end})
