@@ -25,7 +25,7 @@ def write(progress):
 
     folder = RESULTS / progress.study.name
     charts = [_chart(progress, metric) for metric in progress.study.params.metrics]
-    grids, missing = _draw(progress)
+    grids, same_inputs, missing = _draw(progress)
     write_bytes(folder / INTERVALS, study_charts.metrics_png(charts))
     if grids:
         from gan.pages.compare_pictures import in_a_row
@@ -47,6 +47,7 @@ def write(progress):
         rows=_rows(progress),
         notes=_notes(progress),
         samples=[{"variant": name, "uri": data_uri(png(grid))} for name, grid in grids.items()],
+        same_inputs=same_inputs,
         missing=missing,
         variants=[
             {"name": one.name, "set": one.set or "params.yaml", "overrides": one.overrides}
@@ -178,9 +179,9 @@ def _notes(progress):
 
 
 def _draw(progress):
-    """(variant -> grid uint8 [h, w] of the generator of its first run, a line for each that is not here)."""
+    """(variant -> grid uint8 [h, w] of the generator of its first run, as `_drawn` says, a line for each that is not here)."""
     names = [name for name, done in progress.done.items() if done][:_MOST_SAMPLES]
-    grids, missing = {}, []
+    missing = []
     with tempfile.TemporaryDirectory() as folder:
         files = {}
         for name in names:
@@ -191,23 +192,33 @@ def _draw(progress):
                 )
             except DataError as error:
                 missing.append(str(error))
-        if files:
-            from gan.runtime import start_tensorflow
-
-            start_tensorflow(1)
-            from gan.keras_files import load_model
-            from gan.pages.pictures import grid, sample
-
-            for name, file in files.items():
-                try:
-                    images = sample(load_model(file), rows=_GRID, columns=_GRID, seed=_SEED)
-                except DataError as error:
-                    missing.append(f"{name}: {str(error).replace(str(file), GENERATOR)}")
-                    continue
-                grids[name] = grid(images, columns=_GRID, scale=1)
+        grids, same_inputs, damaged = _drawn(files) if files else ({}, True, [])
+    missing += damaged
     if len(progress.done) > _MOST_SAMPLES:
         missing.append(f"Images of the first {_MOST_SAMPLES} variants are shown.")
-    return grids, missing
+    return grids, same_inputs, missing
+
+
+def _drawn(files):
+    """(variant -> grid uint8 [h, w], whether all take the same inputs, a line for each damaged one) of variant -> generator."""
+    from gan.runtime import start_tensorflow
+
+    start_tensorflow(1)
+    from gan.generators import inputs_of
+    from gan.keras_files import load_model
+    from gan.pages.pictures import grid, sample
+
+    grids, inputs, damaged = {}, set(), []
+    for name, file in files.items():
+        try:
+            generator = load_model(file)
+            images = sample(generator, rows=_GRID, columns=_GRID, seed=_SEED)
+        except DataError as error:
+            damaged.append(f"{name}: {str(error).replace(str(file), GENERATOR)}")
+            continue
+        grids[name] = grid(images, columns=_GRID, scale=1)
+        inputs.add((inputs_of(generator).latent_dim, inputs_of(generator).conditional))
+    return grids, len(inputs) <= 1, damaged
 
 
 def _person_name(metric):

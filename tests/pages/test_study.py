@@ -5,11 +5,13 @@ import io
 import pytest
 from PIL import Image
 
+from gan.keras_files import save_model
 from gan.pages import study, study_charts
 from gan.pages.charts import _STAND_INS
 from gan.pages.study_charts import MetricChart, Row
 from tests.pages.accessibility import violations_everywhere
 from tests.pages.browser import BROWSER, browser_tab
+from tests.pages.test_compare import make_generator
 
 ROWS = [
     Row("baseline", [50.0, 52.0, 48.0], 50.0, (45.0, 55.0), None, None),
@@ -54,7 +56,7 @@ def test_where_nothing_is_compared_a_chart_shows_runs_alone():
     assert "difference to the baseline" in str(study_charts.metric_svg(CHART))
 
 
-def page_of_a_study(parallel=None, samples=()):
+def page_of_a_study(parallel=None, samples=(), same_inputs=True):
     return study.render(
         question=HOSTILE,
         name="rates",
@@ -67,6 +69,7 @@ def page_of_a_study(parallel=None, samples=()):
         rows=[],
         notes=[HOSTILE],
         samples=samples,
+        same_inputs=same_inputs,
         missing=["no data/model/generator.keras of half"],
         variants=[{"name": "half", "set": "lecture", "overrides": (HOSTILE,)}],
     )
@@ -77,6 +80,21 @@ def test_what_a_studys_file_says_is_text_on_the_page():
     assert "<script" not in page and "&lt;script&gt;" in page
     assert "worse by 14 to 28" in page and 'class="worse"' in page and "no data/model/generator.keras of half" in page
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/", "")
+
+
+@pytest.mark.parametrize(("other", "same"), [({}, True), ({"latent_dim": 5}, False), ({"conditional": True}, False)])
+def test_the_page_says_the_same_numbers_were_drawn_only_where_they_were(tensorflow, tmp_path, other, same):
+    from commands import study_report
+
+    files = {"one": tmp_path / "one.keras", "two": tmp_path / "two.keras", "three": tmp_path / "three.keras"}
+    save_model(make_generator(0), files["one"])
+    save_model(make_generator(1, **other), files["two"])
+    files["three"].write_bytes(b"damaged")
+    grids, same_inputs, damaged = study_report._drawn(files)
+    assert list(grids) == ["one", "two"] and same_inputs == same
+    assert len(damaged) == 1 and damaged[0].startswith("three: ") and str(tmp_path) not in damaged[0]
+    page = page_of_a_study(samples=[{"variant": "one", "uri": "data:,"}], same_inputs=same_inputs)
+    assert ("has drawn the same random numbers" in page) == same
 
 
 @pytest.mark.slow
