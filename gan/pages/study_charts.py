@@ -1,6 +1,7 @@
 """Charts of a study: runs as dots with intervals, differences against zero, and a grid's parameters against a metric."""
 
 import io
+import textwrap
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,10 +1,13 @@
 """Filling a page's template: the one place that says how."""
 
+import re
 from pathlib import Path
 
 import jinja2
+import markupsafe
 
 HERE = Path(__file__).parent
+_BREAKS = re.compile(r"(?<=[,=])(?! )|(?<=[_./])(?=[^\W\d_])")  # in no number
 
 
 def fill(template, values):
@@ -16,4 +19,10 @@ def fill(template, values):
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = breakable
     return environment.get_template(template).render(values)
+
+
+def breakable(text):
+    """A text, escaped, that a page may break behind the commas and between the words of a long name: `a.b_c=0.5,d=2`."""
+    return markupsafe.Markup("<wbr>").join(_BREAKS.split(str(text)))

@@ -28,6 +28,34 @@ def violations_everywhere(tab, load):
     return found
 
 
+def broken_words(tab):
+    """The words and numbers of the page's tables of words that are broken over two lines."""
+    return tab.run("""[...document.querySelectorAll("table.words :is(th, td)")].flatMap((cell) => {
+      const found = [];
+      const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+      while (texts.nextNode()) {
+        for (const match of texts.currentNode.data.matchAll(/[a-z]+|[0-9.]+/gi)) {
+          const range = document.createRange();
+          range.setStart(texts.currentNode, match.index);
+          range.setEnd(texts.currentNode, match.index + match[0].length);
+          if (new Set([...range.getClientRects()].map((box) => box.top)).size > 1) found.push(match[0]);
+        }
+      }
+      return found;
+    })""")
+
+
+def cut_on_paper(tab):
+    """The parts of the page whose ends a sheet of A4 does not show, as HTML elements."""
+    tab.resize(718, 900)  # within Chromium's margins
+    tab.call("Emulation.setEmulatedMedia", media="print")
+    found = tab.run("""[...document.querySelectorAll(".scroll, .chart")].filter((one) =>
+      getComputedStyle(one).overflow !== "visible" || one.scrollWidth > one.clientWidth || one.scrollHeight > one.clientHeight
+    ).map((one) => one.outerHTML)""")
+    tab.call("Emulation.setEmulatedMedia", media="")
+    return found
+
+
 def check_contrast(page):
     """WCAG 2.2, 1.4.3 and 1.4.11, in both colour schemes: at least 4.5 for text, 3 for lines of a chart."""
     schemes = re.findall(r":root \{(.*?)\}", page, re.DOTALL)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from gan.pages import change, compare, compare_charts, compare_pictures
 from gan.pages.pictures import grid, sample
-from tests.pages.accessibility import check_contrast, violations_everywhere
+from tests.pages.accessibility import broken_words, check_contrast, cut_on_paper, violations_everywhere
 from tests.pages.browser import BROWSER, browser_tab
 
 EVIL = (
@@ -369,3 +369,14 @@ def test_everybody_can_use_the_page(tmp_path):
     with browser_tab(tmp_path) as tab:
         assert violations_everywhere(tab, lambda: tab.open(file.as_uri())) == []
         assert (tab.errors, tab.requests) == ([], [])
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome on PATH")
+def test_on_a_phone_no_number_is_broken_and_on_paper_nothing_is_cut(tmp_path):
+    file = tmp_path / "page.html"
+    parameters = [("train.generator_adam.learning_rate", "0.002", "0.0002"), ("train.update_order", '"split"', '"simultaneous"')]
+    file.write_text(page(parameters=parameters))
+    with browser_tab(tmp_path) as tab:
+        tab.resize(360, 740, touch=True)
+        tab.open(file.as_uri())
+        assert broken_words(tab) == [] and tab.run("document.documentElement.scrollWidth") == 360
+        assert cut_on_paper(tab) == []

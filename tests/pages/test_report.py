@@ -28,7 +28,7 @@ from tests.pages.accessibility import check_contrast
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = [0, 50, 100]
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-VOID = {"meta", "link", "img", "input", "br"}
+VOID = {"meta", "link", "img", "input", "br", "wbr"}
 
 
 def history_row(step):

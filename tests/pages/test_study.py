@@ -1,15 +1,18 @@
 """The page of a study: its charts say what they show, and whatever a study's file says is only text."""
 
 import io
+import itertools
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from gan.keras_files import save_model
-from gan.pages import study, study_charts
+from gan.pages import charts, study, study_charts
 from gan.pages.charts import _STAND_INS
-from gan.pages.study_charts import MetricChart, Row
-from tests.pages.accessibility import violations_everywhere
+from gan.pages.study_charts import _COLORS, MetricChart, Row
+from gan.pages.templates import breakable
+from tests.pages.accessibility import broken_words, cut_on_paper, violations_everywhere
 from tests.pages.browser import BROWSER, browser_tab
 from tests.pages.test_compare import make_generator
 
@@ -47,6 +50,13 @@ def test_a_grid_has_an_axis_a_parameter_and_the_metric_to_scale():
     assert study_charts._ordered([True, False])[0] == [0.0, 1.0]
 
 
+LONG = [f"generator_adam.learning_rate=0.000{n},discriminator_adam.learning_rate=0.0002,order=simultaneous" for n in range(1, 5)]
+
+
+def test_a_long_name_may_be_broken_between_its_words_and_in_no_number():
+    assert breakable("a.b_c=0.5,d<2, [1, 2]") == "a.<wbr>b_<wbr>c=<wbr>0.5,<wbr>d&lt;2, [1, 2]"
+
+
 HOSTILE = '<script>alert("x")</script>'
 
 
@@ -56,23 +66,24 @@ def test_where_nothing_is_compared_a_chart_shows_runs_alone():
     assert "difference to the baseline" in str(study_charts.metric_svg(CHART))
 
 
-def page_of_a_study(parallel=None, samples=(), same_inputs=True):
-    return study.render(
-        question=HOSTILE,
-        name="rates",
-        commit="0123456789ab",
-        runs=7,
-        compares=True,
-        verdicts=[{"variant": HOSTILE, "metric": "FID", "verdict": "worse", "sentence": "worse by 14 to 28"}],
-        charts=[{"title": "FID", "svg": study_charts.metric_svg(CHART)}],
-        parallel=parallel,
-        rows=[],
-        notes=[HOSTILE],
-        samples=samples,
-        same_inputs=same_inputs,
-        missing=["no data/model/generator.keras of half"],
-        variants=[{"name": "half", "set": "lecture", "overrides": (HOSTILE,)}],
-    )
+def page_of_a_study(parallel=None, samples=(), same_inputs=True, **changes):
+    values = {
+        "question": HOSTILE,
+        "name": "rates",
+        "commit": "0123456789ab",
+        "runs": 7,
+        "compares": True,
+        "verdicts": [{"variant": HOSTILE, "metric": "FID", "verdict": "worse", "sentence": "worse by 14 to 28"}],
+        "charts": [{"title": "FID", "svg": study_charts.metric_svg(CHART)}],
+        "parallel": parallel,
+        "rows": [],
+        "notes": [HOSTILE],
+        "samples": samples,
+        "same_inputs": same_inputs,
+        "missing": ["no data/model/generator.keras of half"],
+        "variants": [{"name": "half", "set": "lecture", "overrides": (HOSTILE,)}],
+    }
+    return study.render(**(values | changes))
 
 
 def test_what_a_studys_file_says_is_text_on_the_page():
@@ -106,3 +117,17 @@ def test_everybody_can_use_the_page(tmp_path):
     with browser_tab(tmp_path) as tab:
         assert violations_everywhere(tab, lambda: tab.open(file.as_uri())) == []
         assert (tab.errors, tab.requests) == ([], [])
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome on PATH")
+def test_long_names_break_between_their_words_and_on_paper_nothing_is_cut(tmp_path):
+    texts = {"metric": "Precision, %", "runs": "5", "mean": "50.12 ± 0.35", "deviation": "0.35", "difference": "+12.123"}
+    rows = [{"variant": name, **texts, "interval": "+10.123 to +14.123", "p_value": "0.00012"} for name in LONG]
+    variants = [{"name": "half", "set": "lecture", "overrides": ("train.update_order=simultaneous", "train.steps=5")}]
+    samples = [{"variant": name, "uri": "data:image/png;base64,"} for name in LONG]
+    file = tmp_path / "page.html"
+    file.write_text(page_of_a_study(samples=samples, question="W" * 99, rows=rows, variants=variants))
+    with browser_tab(tmp_path) as tab:
+        tab.resize(360, 740, touch=True)
+        tab.open(file.as_uri())
+        assert broken_words(tab) == [] and tab.run("document.documentElement.scrollWidth") == 360
+        assert cut_on_paper(tab) == []
