@@ -14,6 +14,8 @@ from gan.pages import charts, compare_charts
 from gan.pages.tables import METRICS
 
 _ROW_INCHES = 0.42
+_LINE_INCHES = 0.17  # of a name that takes several
+_NAME_CHARACTERS, _BEST_CHARACTERS = 40, 70  # in a line
 _LIFT = 0.22  # of the runs above their interval, in rows
 _COLORS = ("#1d1f24", "#b0440c", "#1c62ad", "#8a8f99")  # of the picture, which has one colour scheme: ink and three
 
@@ -85,9 +87,9 @@ def parallel_svg(axes_values, metric, means, *, best):
         axes = figure.add_subplot()
         for number, variant in enumerate(means):
             heights = [places[number] for places, _ in columns.values()]
-            strong = {best: (charts._SECOND, 2.6), baseline: (charts._FIRST, 2.0)}.get(variant)
+            strong = {baseline: (charts._FIRST, 2.0), best: (charts._SECOND, 2.6)}.get(variant)
             color, width = strong or (charts._INK, 0.8)
-            label = {best: f"best mean: {best}", baseline: "baseline"}.get(variant)
+            label = {baseline: "baseline", best: _wrapped(f"best mean: {best}", _BEST_CHARACTERS)}.get(variant)
             axes.plot(range(len(columns)), heights, color=color, linewidth=width, alpha=1 if strong else 0.45, label=label)
         for column, (_, ticks) in enumerate(columns.values()):
             axes.axvline(column, color=charts._RULE, linewidth=1)
@@ -105,7 +107,9 @@ def parallel_svg(axes_values, metric, means, *, best):
 def _metric_figure(chart, colors):
     """Each variant's runs and mean; beside them, where it is compared, its difference to the baseline."""
     ink, first, second, third = colors
-    height = 1.05 + _ROW_INCHES * len(chart.rows)
+    names = [_wrapped(row.variant, _NAME_CHARACTERS) for row in chart.rows]
+    lines = 1 + max((name.count("\n") for name in names), default=0)
+    height = 1.05 + max(_ROW_INCHES, _LINE_INCHES * lines + 0.1) * len(names)
     figure = Figure(figsize=(9, height), layout="constrained")
     if chart.smallest_difference is None:
         left, right = figure.subplots(), None
@@ -128,13 +132,18 @@ def _metric_figure(chart, colors):
             right.set_xticks([0])
         right.axvline(0, color=first, linewidth=1.2)
         right.set_title("difference to the baseline", loc="left", fontsize=11)
-    left.set_yticks(range(len(chart.rows)), [row.variant for row in chart.rows])
+    left.set_yticks(range(len(names)), names)
     left.set_ylim(len(chart.rows) - 0.4, -0.6)
     left.set_title(chart.title, loc="left", fontsize=11)
     for axes in figure.axes:
         axes.tick_params(axis="y", length=0)
         axes.spines[["top", "right", "left"]].set_visible(False)
     return figure
+
+
+def _wrapped(name, characters):
+    """A variant's name in lines of so many characters; one of a grid, `axis=value,axis=value`, is broken between its axes."""
+    return "\n".join(textwrap.wrap(name.replace(",", ", "), characters, break_on_hyphens=False))
 
 
 def _ordered(values):

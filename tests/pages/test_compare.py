@@ -369,6 +369,8 @@ def test_everybody_can_use_the_page(tmp_path):
     with browser_tab(tmp_path) as tab:
         assert violations_everywhere(tab, lambda: tab.open(file.as_uri())) == []
         assert (tab.errors, tab.requests) == ([], [])
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome on PATH")
 def test_on_a_phone_no_number_is_broken_and_on_paper_nothing_is_cut(tmp_path):

@@ -53,6 +53,28 @@ def test_a_grid_has_an_axis_a_parameter_and_the_metric_to_scale():
 LONG = [f"generator_adam.learning_rate=0.000{n},discriminator_adam.learning_rate=0.0002,order=simultaneous" for n in range(1, 5)]
 
 
+def test_long_names_stand_in_lines_beside_their_rows_and_leave_the_chart_its_width():
+    rows = [ROWS[0], *(Row(name, [60.0], 60.0, None, None, None) for name in LONG)]
+    with charts._style(charts._STYLE):
+        figure = study_charts._metric_figure(MetricChart("fid", rows, 5.0), _COLORS)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+    left, right = figure.axes
+    labels = [label.get_window_extent() for label in left.get_yticklabels()]
+    assert labels[1].x0 >= 0 and all(above.y0 > below.y1 for above, below in itertools.pairwise(labels))
+    assert all(axes.get_position().width > 0.25 for axes in (left, right))
+    assert left.get_yticklabels()[1].get_text().split("\n") == [
+        "generator_adam.learning_rate=0.0001,",
+        "discriminator_adam.learning_rate=0.0002,",
+        "order=simultaneous",
+    ]
+
+
+def test_a_grid_whose_best_is_the_baseline_says_so():
+    svg = str(study_charts.parallel_svg({"rate": [1, 2]}, "FID", {"baseline": 45.0, "rate=2": 60.0}, best="baseline"))
+    assert ">best mean: baseline</text>" in svg
+
+
 def test_a_long_name_may_be_broken_between_its_words_and_in_no_number():
     assert breakable("a.b_c=0.5,d<2, [1, 2]") == "a.<wbr>b_<wbr>c=<wbr>0.5,<wbr>d&lt;2, [1, 2]"
 
@@ -117,6 +139,8 @@ def test_everybody_can_use_the_page(tmp_path):
     with browser_tab(tmp_path) as tab:
         assert violations_everywhere(tab, lambda: tab.open(file.as_uri())) == []
         assert (tab.errors, tab.requests) == ([], [])
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome on PATH")
 def test_long_names_break_between_their_words_and_on_paper_nothing_is_cut(tmp_path):
