@@ -143,14 +143,15 @@ def report(repository, name, base):
 def table(repository, name, base, metrics):
     """Print a Markdown table of a study, as docs/recipes.md has them: each variant's metrics, from lowest to highest seed."""
     progress = progress_of(find_study(repository, name, base))
-    there = {
-        metric for done in progress.done.values() for one in done for metric in one.metrics if not metric.endswith(NOISE_SUFFIX)
-    }
+    runs, said = study_report.known_runs(progress)
+    if any(runs.values()) and not any(progress.done.values()):
+        click.echo(f"no run of commit {progress.study.base[:12]} is here: as {study_report.RESULTS / name} has it", err=True)
+    there = {metric for done in runs.values() for one in done for metric in one if not metric.endswith(NOISE_SUFFIX)}
     if unknown := [metric for metric in metrics if metric not in there]:
         raise UserError(
             f"study {name}: no run has a metric {unknown[0]!r}; there are {', '.join(sorted(there)) or 'no runs yet'}"
         )
-    click.echo(study_report.markdown(progress, metrics))
+    click.echo(study_report.markdown(progress, runs, said, metrics))
 
 
 def _print(progress):
@@ -173,7 +174,11 @@ def _print(progress):
 def _write_report(progress):
     """Write the files of data/studies, where there is something to show."""
     if progress.done[BASELINE]:
-        click.echo(f"\n{study_report.write(progress)}")
+        there, now = study_report.runs_written(progress.study.name), sum(map(len, progress.done.values()))
+        page = study_report.write(progress)
+        click.echo(f"\n{page}")
+        if now < there:
+            click.echo(f"{page.parent} told of {there} runs and tells of {now} now; git has what was committed of it", err=True)
 
 
 def _said(repository, outcome, metrics):

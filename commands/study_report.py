@@ -1,5 +1,7 @@
 """The report of a study: its files in data/studies/<name>/, with a page that shows runs, differences and samples."""
 
+import csv
+import math
 import tempfile
 from pathlib import Path
 
@@ -31,6 +33,8 @@ def write(progress):
         from gan.pages.compare_pictures import in_a_row
 
         write_bytes(folder / SAMPLES, png(in_a_row(list(grids.values())), scale=1))
+    else:
+        (folder / SAMPLES).unlink(missing_ok=True)  # of runs whose generators were here
     results.write(progress, folder, pictures=[INTERVALS, *([SAMPLES] if grids else [])])
     page = study.render(
         question=progress.study.params.question,
@@ -66,23 +70,57 @@ def shown_estimate(one):
     return f"{one.mean:.{digits}f} ± {(one.high - one.low) / 2:.{digits}f}"
 
 
-def markdown(progress, more=()):
+def runs_written(study):
+    """How many runs the files of the study of this name tell of."""
+    path = RESULTS / study / results.RUNS
+    return len(_read_csv(path)) if path.exists() else 0
+
+
+def known_runs(progress):
+    """(variant -> the metrics of each of its runs, (variant, metric) -> what is said): of the runs here, else of its files.
+
+    Who clones the project has the files of data/studies, and no record of a run.
+    """
+    folder = RESULTS / progress.study.name
+    if any(progress.done.values()) or not (folder / results.RUNS).exists():
+        said = {(one.variant, one.metric): statistics.sentence(one, progress.rule) for one in progress.comparisons}
+        return {name: [one.metrics for one in done] for name, done in progress.done.items()}, said
+    runs, said = {}, {}
+    for row in _read_csv(folder / results.RUNS):
+        runs.setdefault(row["variant"], []).append({name: float(text) for name, text in row.items() if _is_number(text)})
+    if (folder / results.COMPARISONS).exists():
+        said = {(row["variant"], row["metric"]): row["sentence"] for row in _read_csv(folder / results.COMPARISONS)}
+    return runs, said
+
+
+def markdown(progress, runs, said, more=()):
     """A Markdown table with a row a variant: each metric from its lowest to its highest seed, and what the study says of it.
 
-    more: metrics beside those that decide. A cell is empty where a run has no such number.
+    runs, said: of `known_runs`. more: metrics beside those that decide. A cell is empty where a run has no such number.
     """
     deciding = list(progress.study.params.metrics)
     metrics = list(dict.fromkeys([*deciding, *more]))
-    said = {(one.variant, one.metric): statistics.sentence(one, progress.rule) for one in progress.comparisons}
     against = [f"{_person_name(metric)} against {BASELINE}" for metric in deciding if progress.study.compares]
     rows = [["variant", "seeds", *map(_person_name, metrics), *against]]
-    for name, done in progress.done.items():
-        ranges = [_range([one.metrics.get(metric) for one in done]) for metric in metrics]
+    for name, done in runs.items():
+        ranges = [_range([one.get(metric) for one in done]) for metric in metrics]
         of_set = progress.study.variants[name].set if name == BASELINE else None
         shown = f"`{name}`: `{of_set}`" if of_set else f"`{name}`"
         rows.append([shown, str(len(done)), *ranges, *(said.get((name, metric), "") for metric in deciding if against)])
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([lines[0], f"|{' --- |' * len(rows[0])}", *lines[1:]])
+
+
+def _read_csv(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _is_number(text):
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _range(values):

@@ -105,7 +105,7 @@ def quality_curves(trajectory, floor, marks):
 
     def series(name):
         values, deviation = trajectory[name], trajectory.get(f"{name}_std", np.zeros_like(trajectory[name]))
-        return Series(METRICS[name][0], values, values - deviation, values + deviation)
+        return Series(METRICS.get(name, (name,))[0], values, values - deviation, values + deviation)
 
     charts = []
     if "fid" in trajectory:

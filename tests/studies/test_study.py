@@ -299,3 +299,26 @@ def test_an_axis_may_have_the_name_of_a_metric(tmp_path):
     put(project, study.cells("baseline", 1)[0], '{"fid": 10.0, "kid": 0.5}')
     [row] = run_rows(progress_of(study))
     assert (row["kid"], row["kid (axis)"]) == (0.5, 0.0)
+
+
+def test_a_clone_prints_the_table_of_the_committed_runs(tmp_path):
+    project = make_study(tmp_path)
+    folder = project.root / "data/studies/steps"
+    folder.mkdir(parents=True)
+    runs = ["variant,seed,fid,mode,commit", "baseline,0,10.0,a,1e5", "baseline,1,10.5,a,2e5", "worse,0,15.25,a,3e5"]
+    (folder / "runs.csv").write_text("\n".join(runs) + "\n")
+    (folder / "comparisons.csv").write_text("variant,metric,sentence\nworse,fid,worse by 4 to 6\n")
+    shown = project.gan("study", "table", "steps")
+    assert shown.stdout.splitlines()[2:] == [
+        "| `baseline` | 2 | 10.00 – 10.50 |  |",
+        "| `worse` | 1 | 15.25 | worse by 4 to 6 |",
+    ]
+    assert "no run of commit" in shown.stderr and "as data/studies/steps has it" in shown.stderr
+
+    # what is written for fewer runs says so, and shows no picture of others
+    (folder / "samples.png").write_bytes(b"of other runs")
+    put_all(project, find_study(Repository(project.root), "steps"), {"baseline": [11.0, 12.0]})
+    shown = project.gan("study", "report", "steps")
+    assert "data/studies/steps told of 3 runs and tells of 2 now" in shown.stderr
+    assert not (folder / "samples.png").exists() and len(read_csv(folder / "runs.csv")) == 2
+    assert project.gan("study", "table", "steps").stdout.splitlines()[2] == "| `baseline` | 2 | 11.0 – 12.0 |  |"
