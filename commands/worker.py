@@ -52,6 +52,7 @@ def _take_up_newest(repository):
     if not repository.succeeds("rev-parse", "--verify", "--quiet", "@{upstream}"):
         return False  # a commit of its own, on purpose
     before = repository.git("rev-parse", "HEAD")
-    repository.over_network("fetch", "--quiet")
+    # a person's settings would delete versions that are only here, and ask for a team's tags that have moved
+    repository.over_network("fetch", "--quiet", "--no-prune", "--no-prune-tags")
     repository.git("merge", "--quiet", "--ff-only", "@{upstream}")
     return repository.git("rev-parse", "HEAD") != before

@@ -93,7 +93,9 @@ def push_versions(repository, settings, log, deadline=None):
     for reference in waiting:
         tag = reference.removeprefix(UNPUSHED)
         if not repository.succeeds("rev-parse", "--verify", "--quiet", f"refs/tags/{tag}"):
-            repository.git("update-ref", "-d", reference)  # pruned, or killed between the two
+            # deleted by hand, or the run was killed between the two
+            log(f"{tag} is not pushed: it has no tag any more; `git tag {tag} {repository.commit_id(reference)}` gives it one")
+            repository.git("update-ref", "-d", reference)
             continue
         try:
             if _push(repository, tag, settings, log, deadline):

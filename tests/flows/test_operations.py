@@ -178,6 +178,14 @@ def test_a_worker_that_starts_takes_up_new_commits_and_makes_its_environment_ane
     project.git("push", "--quiet", "origin", "main")
     clone = tmp_path / "clone"
     project.run("git", "clone", "--quiet", str(tmp_path / "git"), str(clone))
+    # a version that is only here, a team's moving tag, and a person's wish to have no more than the remote has
+    for command in (
+        ["config", "fetch.prune", "true"],
+        ["config", "fetch.pruneTags", "true"],
+        ["tag", "run/1"],
+        ["tag", "latest"],
+    ):
+        project.git("-C", str(clone), *command)
 
     def worker():
         """What `make worker` says where there is no server, and what its environment was made of so far."""
@@ -191,7 +199,8 @@ def test_a_worker_that_starts_takes_up_new_commits_and_makes_its_environment_ane
     assert "at commit" not in said and made == ["requirements.lock", "."]
     (project.root / "new.txt").write_text("a commit that changes no lock")
     project.commit("Change something")
-    project.git("push", "--quiet", "origin", "main")
+    project.git("tag", "latest")
+    project.git("push", "--quiet", "origin", "main", "latest")
     said, made = worker()
     assert f"at commit {project.git('rev-parse', 'HEAD')[:12]}" in said and len(made) == 2
     with open(project.root / "requirements.lock", "a") as lock:
@@ -201,6 +210,7 @@ def test_a_worker_that_starts_takes_up_new_commits_and_makes_its_environment_ane
     said, made = worker()
     assert "at commit" in said and made == ["requirements.lock", "."] * 2
     assert (clone / "requirements.lock").read_bytes() == (project.root / "requirements.lock").read_bytes()
+    assert project.git("-C", str(clone), "tag").split() == ["latest", "run/1"]
 
 
 def test_the_server_serves_this_machine_alone_without_a_login(tmp_path):

@@ -63,3 +63,12 @@ def test_a_persons_hooks_are_not_for_runs(clones, tmp_path):
     here.git("tag", "run/1")
     here.over_network("push", "--quiet", "origin", "refs/tags/run/1")
     assert here.succeeds("rev-parse", "--verify", "--quiet", "refs/tags/run/1")
+
+
+def test_a_version_that_lost_its_tag_is_not_forgotten_without_a_word(clones):
+    here, _ = clones
+    here.git("update-ref", "refs/pipeline/unpushed/run/1", "HEAD")
+    said = []
+    assert remotes.push_versions(here, SETTINGS, said.append) == []
+    assert said == [f"run/1 is not pushed: it has no tag any more; `git tag run/1 {here.commit_id('HEAD')}` gives it one"]
+    assert here.git("for-each-ref", "refs/pipeline") == ""
