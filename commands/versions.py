@@ -105,12 +105,13 @@ def compare(repository, old, new, page, seed):
 @click.option("--keep", type=click.IntRange(min=1), required=True, metavar="COUNT", help="How many of the newest versions stay.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
 @click.option("--remote", is_flag=True, help="Delete the tags on the git remote as well.")
-@click.option("--git-remote", default="origin", show_default=True, metavar="NAME", help="That remote.")
+@click.option("--git-remote", metavar="NAME", help="That remote; by default flow.git_remote of params.yaml.")
 @click.pass_obj
 def prune(repository, keep, dry_run, remote, git_remote):
     """Delete old versions.
 
-    The data that nothing else needs goes with them; accepted versions and the newest ones stay.
+    The data that nothing else needs goes with them; accepted versions and the newest ones stay. So do the tags on the git
+    remote, and the next run learns of them again, without their data; --remote deletes them there.
     """
     every = recorded.every(repository)
     doomed = pruning.doomed_versions(every, keep)
@@ -119,6 +120,7 @@ def prune(repository, keep, dry_run, remote, git_remote):
     if not doomed:
         click.echo(f"nothing to prune: {len(every)} versions, all among the newest {keep} or accepted")
         return
+    git_remote = git_remote or Parameters.in_tree(repository).settings.git_remote
     pruning.require_pushed(repository, doomed, git_remote)
     if not dry_run:
         from_remote = git_remote if remote and repository.has_remote(git_remote) else None

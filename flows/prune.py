@@ -12,10 +12,13 @@ def doomed_versions(versions, keep):
 
 
 def require_pushed(repository, doomed, git_remote):
-    """Raise UserError if one of the versions is still to be pushed."""
+    """Raise UserError if one of the versions is still to be pushed; only where git has no remote at all, nothing ever is."""
     unpushed = [version.tag for version in doomed if not version.pushed]
-    if unpushed and repository.has_remote(git_remote):
+    if not unpushed or not repository.git("remote"):
+        return
+    if repository.has_remote(git_remote):
         raise UserError(f"{unpushed[0]} is not pushed yet; the next run pushes it, prune after that")
+    raise UserError(f"{unpushed[0]} is not pushed, and git has no remote {git_remote!r} (flow.git_remote in params.yaml)")
 
 
 def prune(repository, doomed, *, from_remote, log):
@@ -31,7 +34,7 @@ def prune(repository, doomed, *, from_remote, log):
         for tag in tags:
             repository.git("update-ref", "-d", UNPUSHED + tag)
         if from_remote:
-            repository.git("push", "--quiet", from_remote, *(f":refs/tags/{tag}" for tag in tags))
+            repository.over_network("push", "--quiet", from_remote, *(f":refs/tags/{tag}" for tag in tags))
         with DvcSession(repository.root, grace_seconds=10, held_files=(lock.fileno(),)) as session:
             # whatever any branch, tag, experiment or the working tree names stays
             code, lines = session.dvc("gc", "--workspace", "--all-commits", "--all-experiments", "--force")

@@ -122,6 +122,32 @@ def test_versions_are_given_back_compared_shown_and_pruned(project):
         assert restore(item["tag"]) == kept[item["tag"]]
 
 
+@pytest.mark.slow
+def test_what_is_only_here_is_not_pruned_whatever_the_remote_is_called(tmp_path):
+    project = make_project(tmp_path)
+    old, new = tags = [f"run/2026010{day}T000000Z-0123abcd" for day in (1, 2)]
+    for tag in tags:
+        project.git("tag", tag)
+        project.git("update-ref", f"refs/pipeline/unpushed/{tag}", tag)
+    project.run("git", "init", "--quiet", "--bare", str(tmp_path / "git.git"))
+    project.git("remote", "add", "upstream", str(tmp_path / "git.git"))
+
+    def refused():
+        done = project.gan("versions", "prune", "--keep", "1", check=False)
+        assert done.returncode == 1 and project.git("tag").split() == tags
+        return done.stderr.strip()
+
+    assert refused() == f"gan: {old} is not pushed, and git has no remote 'origin' (flow.git_remote in params.yaml)"
+    project.set("git_remote: origin", "git_remote: upstream")
+    assert refused() == f"gan: {old} is not pushed yet; the next run pushes it, prune after that"
+    project.git("push", "--quiet", "upstream", *tags)
+    project.git("update-ref", "-d", f"refs/pipeline/unpushed/{old}")
+    versions(project, "prune", "--keep", "1", "--remote")
+    assert project.git("tag") == new
+    assert project.git("ls-remote", "--tags", "upstream").endswith(f"\trefs/tags/{new}")
+    assert old not in project.git("ls-remote", "--tags", "upstream")
+
+
 @pytest.mark.slow(seconds=25)
 def test_a_failed_push_is_reported_and_done_by_the_next_run(project, tmp_path):
     project.run("git", "init", "--quiet", "--bare", str(tmp_path / "git.git"))
