@@ -8,6 +8,24 @@ from pathlib import Path
 from gan.errors import UserError
 
 _MESSAGE_CHARACTERS = 500
+# what ties git to another repository, as it tells hooks and aliases: `git rev-parse --local-env-vars`, but for GIT_CONFIG_COUNT
+# and GIT_CONFIG_PARAMETERS, which are settings of a person's or of CI's, such as safe.directory
+_TIES = {
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_CONFIG",
+    "GIT_DIR",
+    "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_INTERNAL_SUPER_PREFIX",
+    "GIT_NO_REPLACE_OBJECTS",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+}
 _SSH = "ssh -o BatchMode=yes -o ConnectTimeout=30 -o ServerAliveInterval=15 -o ServerAliveCountMax=8"
 
 
@@ -31,9 +49,7 @@ class Repository:
 
     def git(self, *arguments, text=True, stdin=None):
         """Run `git` and return its standard output without the last newline; raises GitError."""
-        # a run nobody watches must fail where git would ask for a password
-        environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8"}
-        done = self._call(arguments, input=stdin, text=text, env=environment)
+        done = self._call(arguments, input=stdin, text=text)
         if done.returncode != 0:
             error = done.stderr if text else done.stderr.decode(errors="replace")
             lines = [line for line in error.strip().splitlines() if line.strip()]
@@ -44,7 +60,9 @@ class Repository:
     def _call(self, arguments, **options):
         # a person's hooks, those of `dvc install` among them, are for a person's work: in a run's worktree they fail, and end it
         command = ["git", "-c", f"core.hooksPath={os.devnull}", *arguments]
-        return subprocess.run(command, cwd=self.root, capture_output=True, check=False, **options)
+        # a run nobody watches must fail where git would ask for a password
+        environment = {**untied_environment(), "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8"}
+        return subprocess.run(command, cwd=self.root, env=environment, capture_output=True, check=False, **options)
 
     def over_network(self, *arguments):
         """The same for a command that talks to a remote: one that has gone is given up after two minutes."""
@@ -79,6 +97,11 @@ class Repository:
         if self.succeeds("config", "user.email") and self.succeeds("config", "user.name"):
             return ()
         return ("-c", "user.name=pipeline", "-c", "user.email=pipeline@localhost")
+
+
+def untied_environment():
+    """This process's environment, in which git finds the repository by the folder that it is called in."""
+    return {name: value for name, value in os.environ.items() if name not in _TIES}
 
 
 def _command(arguments):

@@ -8,6 +8,7 @@ import zoneinfo
 from dataclasses import dataclass, replace
 
 from flows import overrides
+from flows.dvc.session import project_environment
 from flows.settings import FlowParams
 from gan.errors import ParamsError
 from gan.params import PARAMS, decode, parse_section, parse_yaml, read_text
@@ -44,7 +45,13 @@ class Parameters:
             if words[0] == "python":
                 words[0] = sys.executable
             done = subprocess.run(
-                words, cwd=root, capture_output=True, text=True, stdin=subprocess.DEVNULL, pass_fds=(content.fileno(),)
+                words,
+                cwd=root,
+                env=project_environment(),
+                capture_output=True,
+                text=True,
+                stdin=subprocess.DEVNULL,
+                pass_fds=(content.fileno(),),
             )
         if done.returncode != 0:
             lines = done.stderr.strip().splitlines() or [f"`{command}` ended with exit code {done.returncode}"]

@@ -14,6 +14,7 @@ import psutil
 
 from flows.dvc.damage import DAMAGED_LOCK, says_damaged_lock
 from flows.dvc.description import Description
+from flows.git import untied_environment
 from flows.signals import signals_held
 from gan.errors import UserError
 
@@ -39,7 +40,7 @@ class DvcSession:
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-u", str(_CHILD), str(answers_child), str(grace_seconds), *(["early"] if early else [])],
             cwd=root,
-            env=_environment(environment or {}),
+            env={**project_environment(), "DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1", **(environment or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -212,15 +213,11 @@ class _Lines:
         return [rest.decode(errors="replace")] if rest else []
 
 
-def _environment(additions):
-    python_folder = os.path.dirname(sys.executable)  # so that `python -m stages.…` is this Python
-    return {
-        **os.environ,
-        "PATH": python_folder + os.pathsep + os.environ.get("PATH", ""),
-        "DVC_NO_ANALYTICS": "1",
-        "PYTHONUNBUFFERED": "1",
-        **additions,
-    }
+def project_environment():
+    """This process's environment, in which `python -m stages.…` is this Python with the code of the folder it is called in."""
+    environment = untied_environment()
+    environment.pop("PYTHONSAFEPATH", None)  # it would be the installed code
+    return {**environment, "PATH": os.path.dirname(sys.executable) + os.pathsep + os.environ.get("PATH", "")}
 
 
 def says_busy(text):

@@ -10,7 +10,11 @@ import pytest
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from flows.dvc import process
+from flows.dvc.session import DvcSession
+from flows.git import Repository
 from flows.parent import end_to_tell
+from flows.request import Parameters
+from tests.helpers.toy_project import make_project
 
 
 def test_a_lock_is_written_whole_or_not_at_all(tmp_path):
@@ -35,6 +39,32 @@ def test_a_lock_is_written_whole_or_not_at_all(tmp_path):
     assert lock.read_text() == "the new one"
     assert lock.stat().st_mode & 0o777 == 0o640
     assert [path.name for path in (tmp_path / ".dvc" / "tmp").iterdir()] == []
+
+
+@pytest.mark.slow
+def test_a_stage_and_the_check_run_the_code_and_ask_the_repository_of_its_own_folder(tmp_path, monkeypatch):
+    project = make_project(tmp_path)
+    command = "python -m where > out; git rev-parse --show-toplevel >> out"
+    (project.root / "dvc.yaml").write_text(json.dumps({"stages": {"one": {"cmd": command, "outs": ["out"]}}}))
+    (project.root / "where.py").write_text("print('here')")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/where.py").write_text("raise SystemExit('elsewhere')")
+    subprocess.run(["git", "init", "--quiet", tmp_path / "elsewhere"], check=True)
+    variables = {
+        "PYTHONPATH": "",
+        "PYTHONSAFEPATH": "1",
+        "GIT_DIR": "/.git",
+        "GIT_WORK_TREE": "",
+        "GIT_INDEX_FILE": "/.git/index",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value if value == "1" else f"{tmp_path}/elsewhere{value}")
+    with DvcSession(project.root, grace_seconds=5) as session:
+        code, lines = session.dvc("repro")
+    assert code == 0, lines
+    project.set("python toy.py check {file}", "python -m where {file}")
+    Parameters.in_tree(Repository(project.root)).check(project.root)
+    assert (project.root / "out").read_text() == f"here\n{project.root}\n"
 
 
 @pytest.mark.parametrize("login", [None, "team:a word"])

@@ -4,6 +4,7 @@ import base64
 import datetime
 import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,20 @@ def test_an_isolated_run_neither_sees_nor_touches_edits_and_records_only_changes
     done = project.pipeline("--isolated", "--set", "train.steps=4")
     assert done.stdout.strip() == "Cached: nothing changed"
     assert len(listed(project)) == 1
+
+
+@pytest.mark.slow(seconds=12)
+def test_an_isolated_run_that_an_alias_of_git_starts_in_a_linked_worktree_works_in_its_own(project, tmp_path):
+    linked = tmp_path / "linked"
+    project.git("worktree", "add", "--quiet", "-b", "mine", str(linked))
+    before = project.git("rev-parse", "main", "mine")
+    command = f"!{sys.executable} -m commands flow --isolated --set train.steps=4"
+    done = project.run("git", "-C", str(linked), "-c", f"alias.draw={command}", "draw")
+    assert "train Ran" in done.stdout and "recorded as run/" in done.stdout
+    assert project.git("rev-parse", "main", "mine") == before
+    assert project.git("-C", str(linked), "status", "--short") == ""
+    [version] = listed(project)
+    assert version["metrics"]["nested.steps"] == 4
 
 
 @pytest.mark.slow(seconds=20)
