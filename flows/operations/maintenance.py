@@ -1,6 +1,10 @@
 """What piles up over months, and how much of it goes: one flow, which each worker runs on its own machine by a schedule."""
 
+import contextlib
 import datetime
+import fcntl
+import os
+import re
 import shutil
 import time
 from dataclasses import dataclass
@@ -21,12 +25,13 @@ from flows.lock import RunLock, Skipped
 from flows.parent import end_with_parent, started_by_prefect
 from flows.prune import doomed_versions, prune, require_pushed
 from flows.request import Parameters
-from flows.worktree import left_over, remove_left_over
+from flows.worktree import left_over, remove_left_over, scratch
 from gan.errors import UserError
 
 _DAY_SECONDS = 24 * 3600
 _MOST_RUNS = 200  # that one question to the server brings
-_KEPT_SCRATCH = ("prefect",)  # of the scratch folder: the records of `make server`
+_KEPT_SCRATCH = ("prefect", "train")  # of the scratch folder: the records of `make server`; trainings, each by its own age
+_KEY = re.compile(r"[0-9a-f]{32}")  # of a training: its folder's name
 
 
 @dataclass(frozen=True)
@@ -92,8 +97,9 @@ def _chores(repository, retention):
     with lock.exclusive_run("maintenance", policy="skip", log=print):  # no run is under way
         left = left_over(repository)
         yield Chore("worktrees of runs that were killed", tuple(left), lambda: remove_left_over(repository) and None)
-        old = _old_scratch(repository, retention.checkpoint_days)
-        yield Chore("checkpoints", tuple(path.name for path in old), lambda: _remove_all(old))
+        old, trainings = (find(repository, retention.checkpoint_days) for find in (_old_scratch, _old_trainings))
+        names = tuple(path.name for path in (*trainings, *old))
+        yield Chore("checkpoints", names, lambda: _remove_trainings(trainings) or _remove_all(old))
     known = versions.every(repository)
     doomed = doomed_versions(known, retention.keep_versions)
     if doomed:
@@ -116,6 +122,40 @@ def _old_scratch(repository, days):
     folder, oldest = repository.root / ".scratch", time.time() - days * _DAY_SECONDS
     found = [path for path in folder.iterdir() if path.name not in _KEPT_SCRATCH] if folder.is_dir() else []
     return [path for path in sorted(found) if _newest(path) < oldest]
+
+
+def _old_trainings(repository, days):
+    """The folders of trainings that were not written to for so many days and that nobody goes on with now."""
+    folder, oldest = Path(scratch(repository)) / "train", time.time() - days * _DAY_SECONDS
+    found = [path for path in folder.iterdir() if _KEY.fullmatch(path.name)] if folder.is_dir() else []
+    return [path for path in sorted(found) if _newest(path) < oldest and not _in_use(path)]
+
+
+@contextlib.contextmanager
+def _held(training):
+    """Hold the lock of a training's folder, as the trainer does; yields whether it was free."""
+    path = training.with_name(f"{training.name}.lock")
+    with open(path, "a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = os.path.samestat(os.fstat(lock.fileno()), os.stat(path))
+        except (BlockingIOError, FileNotFoundError):
+            free = False
+        yield free
+        if free:
+            path.unlink()
+
+
+def _in_use(training):
+    with _held(training) as free:
+        return not free
+
+
+def _remove_trainings(folders):
+    for folder in folders:
+        with _held(folder) as free:
+            if free:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _newest(path):

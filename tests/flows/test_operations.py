@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from flows.disk import lack_of_room
@@ -19,6 +20,7 @@ from flows.operations.database import Database
 from flows.operations.server import read_login, serve, settings
 from flows.settings import FlowParams
 from gan.errors import UserError
+from gan.training.checkpoints import Scratch
 from tests.helpers.toy_project import SOURCE, Runs, make_project, run_id, server_url, wait_for
 from tests.soak.faults_machine import small_disk
 
@@ -140,6 +142,35 @@ def test_people_are_told_what_went_wrong_and_when_it_is_good_again_and_old_thing
     assert again.startswith("Completed: ") and "train Restored" in again, again
     for automation in Runs(server_url())._post("/automations/filter", {}):
         assert automation["enabled"]
+
+
+@pytest.mark.slow(seconds=8)
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_checkpoints_of_trainings_that_nobody_goes_on_with_go(elsewhere, tmp_path):
+    project = make_project(tmp_path)
+    project.environment.pop("PREFECT_API_URL", None)
+    folder = tmp_path / "scratch" if elsewhere else project.root / ".scratch"
+    if elsewhere:
+        project.environment["GAN_SCRATCH"] = str(folder)
+    keys = [letter * 32 for letter in "abc"]
+    with contextlib.ExitStack() as stack:
+        for key in keys:
+            scratch = Scratch(folder / "train", key)
+            if key == "c" * 32:
+                stack.enter_context(scratch)  # somebody goes on with it now
+                scratch.save(1, {"weights": np.zeros(3)})
+            else:
+                with scratch:
+                    scratch.save(1, {"weights": np.zeros(3)})
+        (folder / "train/mine").mkdir()
+        long_ago = time.time() - 40 * 24 * 3600
+        for path in [*(folder / "train").rglob("*"), folder]:
+            if "b" * 32 not in str(path):
+                os.utime(path, (long_ago, long_ago))
+        assert "checkpoints: 1 would go: aaaa" in project.gan("maintain", "--dry-run").stdout
+        assert "checkpoints: 1 gone: aaaa" in project.gan("maintain").stdout
+        assert sorted(path.name for path in (folder / "train").iterdir()) == [*keys[1:], "c" * 32 + ".lock", "mine"]
+        assert scratch.load()["weights"].size == 3
 
 
 # stands for environment.py: what it makes runs this environment's Python, and it notes what it was asked for
