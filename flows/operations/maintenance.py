@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 from prefect import flow, get_client, get_run_logger
-from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.filters import FlowFilter, FlowRunFilter
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
@@ -31,6 +32,7 @@ from gan.errors import UserError
 _DAY_SECONDS = 24 * 3600
 _MOST_RUNS = 200  # that one question to the server brings
 _KEPT_SCRATCH = ("prefect", "train")  # of the scratch folder: the records of `make server`; trainings, each by its own age
+_FLOWS = ["pipeline", "study", "study-cell", "maintenance"]  # by the names of this project's
 _KEY = re.compile(r"[0-9a-f]{32}")  # of a training: its folder's name
 
 
@@ -199,14 +201,16 @@ def _claims(repository, remote):
 
 
 def _runs(days):
-    """Flow runs that ended long ago; none without a server."""
+    """Runs of this project's flows that ended long ago; none without a server. Others may share the server."""
     if not PREFECT_API_URL.value():
         return
     ended = {"before_": datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days)}
     where = FlowRunFilter.model_validate({"end_time": ended})
-    with get_client(sync_client=True) as client:
-        old = client.read_flow_runs(flow_run_filter=where, sort=FlowRunSort.END_TIME_DESC, limit=_MOST_RUNS)
+    ours = FlowFilter.model_validate({"name": {"any_": _FLOWS}})
+    with _server_asked(), get_client(sync_client=True) as client:
+        old = client.read_flow_runs(flow_filter=ours, flow_run_filter=where, sort=FlowRunSort.END_TIME_DESC, limit=_MOST_RUNS)
 
+        @_server_asked()
         def remove():
             for run in old:
                 try:
@@ -215,3 +219,12 @@ def _runs(days):
                     continue
 
         yield Chore("flow runs on the server", tuple(run.name for run in old), remove)
+
+
+@contextlib.contextmanager
+def _server_asked():
+    """Raise UserError where the Prefect server cannot be asked."""
+    try:
+        yield
+    except httpx.HTTPError as error:
+        raise UserError(f"the Prefect server at {PREFECT_API_URL.value()} does not answer ({error}); try again") from None

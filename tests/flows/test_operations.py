@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 
 from flows.disk import lack_of_room
+from flows.git import Repository
 from flows.operations.checks import connected
 from flows.operations.database import Database
 from flows.operations.server import read_login, serve, settings
 from flows.settings import FlowParams
 from gan.errors import UserError
 from gan.training.checkpoints import Scratch
-from tests.helpers.toy_project import SOURCE, Runs, make_project, run_id, server_url, wait_for
+from tests.helpers.toy_project import SOURCE, Runs, ask_server, make_project, run_id, server_url, wait_for
 from tests.soak.faults_machine import small_disk
 
 
@@ -171,6 +172,34 @@ def test_checkpoints_of_trainings_that_nobody_goes_on_with_go(elsewhere, tmp_pat
         assert "checkpoints: 1 gone: aaaa" in project.gan("maintain").stdout
         assert sorted(path.name for path in (folder / "train").iterdir()) == [*keys[1:], "c" * 32 + ".lock", "mine"]
         assert scratch.load()["weights"].size == 3
+
+
+@pytest.mark.slow(seconds=8)
+def test_runs_of_other_projects_on_the_same_server_stay(tmp_path):
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from flows.operations.maintenance import Retention, maintain
+
+    url = server_url()
+    runs = {}
+    for name in ("pipeline", "somebody-elses"):
+        flow_id = ask_server("POST", f"{url}/flows/", json={"name": name}).json()["id"]
+        runs[name] = ask_server("POST", f"{url}/flow_runs/", json={"flow_id": flow_id, "name": f"a {name}"}).json()["id"]
+        ended = {"state": {"type": "COMPLETED"}, "force": True}
+        ask_server("POST", f"{url}/flow_runs/{runs[name]}/set_state", json=ended)
+    project = make_project(tmp_path)
+    with temporary_settings({PREFECT_API_URL: url}):
+        maintain(Repository(project.root), Retention(100, False, 30, run_days=0), dry_run=False, log=print)
+    left = {run["id"] for run in ask_server("POST", f"{url}/flow_runs/filter", json={}).json()}
+    assert runs["pipeline"] not in left and runs["somebody-elses"] in left
+
+
+@pytest.mark.slow
+def test_maintenance_says_in_one_line_that_the_server_is_out_of_reach(tmp_path):
+    project = make_project(tmp_path, api_url="http://127.0.0.1:9/api")
+    done = project.gan("maintain", "--dry-run", check=False)
+    said = "gan: the Prefect server at http://127.0.0.1:9/api does not answer ([Errno 111] Connection refused); try again\n"
+    assert (done.returncode, done.stderr) == (1, said)
 
 
 # stands for environment.py: what it makes runs this environment's Python, and it notes what it was asked for
