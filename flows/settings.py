@@ -1,11 +1,21 @@
 """The `flow:` section of params.yaml: what a run does beside the stages. Read by flows only; no stage depends on it."""
 
 import re
-from typing import Literal
+import shlex
+from pathlib import PurePath
+from typing import Annotated, Literal
 
 import pydantic
 
 from gan.params import Section
+
+
+def _a_pattern(value):
+    """A pattern of files below the project, such as Path.glob takes."""
+    parts = PurePath(value).parts
+    if not parts or value.startswith("/") or ".." in parts or any("**" in part and part != "**" for part in parts):
+        raise ValueError("expected a path, or a pattern of paths, relative to the project's root and without '..'")
+    return value
 
 
 class Download(Section):
@@ -64,6 +74,15 @@ class FlowParams(Section):
     free_gigabytes: float = pydantic.Field(ge=0)
     download: Download
     gate: GateSettings
-    pictures: list[str]  # files or patterns of files
+    pictures: list[Annotated[str, pydantic.AfterValidator(_a_pattern)]]  # files or patterns of files
     curves: str  # one picture
     report: str
+
+    @pydantic.field_validator("check_command")
+    @classmethod
+    def _splits(cls, value):
+        try:
+            shlex.split(value)
+        except ValueError as error:
+            raise ValueError(f"not a command: {error}") from None
+        return value
