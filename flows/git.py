@@ -44,7 +44,9 @@ class Repository:
         """The one that `folder` is in."""
         try:
             return cls(Path(cls(folder).git("rev-parse", "--show-toplevel")))
-        except GitError:
+        except GitError as error:
+            if "not a git repository" not in str(error):
+                raise
             raise UserError(f"{folder}: not in a git repository; run from the project's root") from None
 
     def git(self, *arguments, text=True, stdin=None):
@@ -53,7 +55,7 @@ class Repository:
         if done.returncode != 0:
             error = done.stderr if text else done.stderr.decode(errors="replace")
             lines = [line for line in error.strip().splitlines() if line.strip()]
-            reason = " ".join(lines[-2:])[:_MESSAGE_CHARACTERS]
+            reason = " ".join(lines[-3:])[:_MESSAGE_CHARACTERS]
             raise GitError(f"git {_command(arguments)}: {reason or f'exit code {done.returncode}'}")
         return done.stdout.rstrip("\n") if text else done.stdout
 

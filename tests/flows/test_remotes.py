@@ -1,11 +1,13 @@
 """What runs exchange with a git remote, whatever a person has configured git to do."""
 
+import os
 from types import SimpleNamespace
 
 import pytest
 
 from flows import remotes
 from flows.git import Repository
+from gan.errors import UserError
 
 SETTINGS = SimpleNamespace(git_remote="origin", gate=SimpleNamespace(artifact="generator"))
 AUTHOR = ("-c", "user.name=a", "-c", "user.email=a@example.org")
@@ -51,6 +53,21 @@ def test_a_fetch_deletes_nothing_that_is_only_here(clones):
     known = here.git("for-each-ref", "--format=%(refname)", "refs/exps", "refs/gan", "refs/pipeline", "refs/tags").split()
     assert sorted(known) == sorted([*only_here, *others, "refs/tags/latest"])
     assert here.commit_id("latest") == here.commit_id("HEAD")
+
+
+def test_git_says_itself_why_it_does_not_work_in_a_repository(clones, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="not in a git repository; run from the project's root"):
+        Repository.around(tmp_path)
+    here, _ = clones
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.raises(UserError, match="fatal: detected dubious ownership .* git config --global --add safe.directory"):
+        Repository.around(here.root)
+    # what is set in the shell alone counts as well
+    for name, value in {"COUNT": "1", "KEY_0": "safe.directory", "VALUE_0": str(here.root)}.items():
+        monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
+    assert Repository.around(here.root) == here
 
 
 def test_a_persons_hooks_are_not_for_runs(clones, tmp_path):
