@@ -192,11 +192,13 @@ def _watch(requests, pending, busy, over, grace_seconds):
     if busy.is_set():
         os.killpg(0, signal.SIGINT)
         _wait(lambda: not busy.is_set(), grace_seconds)
-    if "PIPELINE_RUN" in os.environ:
-        _report(**json.loads(os.environ["PIPELINE_RUN"]))
-    pending.put(None)
-    if busy.is_set():
-        os.killpg(0, signal.SIGKILL)
+    try:
+        if "PIPELINE_RUN" in os.environ:
+            _report(**json.loads(os.environ["PIPELINE_RUN"]))
+    finally:  # whatever a server answers, this process holds the run's lock and must end
+        pending.put(None)
+        if busy.is_set():
+            os.killpg(0, signal.SIGKILL)
 
 
 def _report(api, login, flow_run, parent):

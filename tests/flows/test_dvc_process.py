@@ -3,7 +3,10 @@
 import base64
 import http.server
 import json
+import os
+import socketserver
 import subprocess
+import sys
 import threading
 
 import pytest
@@ -95,3 +98,38 @@ def test_prefect_is_told_of_a_stopped_workers_run_with_the_login_that_it_asks_fo
         thread.join()
     expected = login and f"Basic {base64.b64encode(login.encode()).decode()}"
     assert told == [("/api/flow_runs/0123/set_state", expected, "CANCELLED")]
+
+
+@pytest.mark.slow
+def test_the_process_ends_with_its_flow_whatever_the_server_answers(tmp_path):
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self):
+            self.rfile.readline()
+            self.wfile.write(b"no word of HTTP\r\n")
+
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    read, write = os.pipe()
+    with socketserver.TCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        api = f"http://127.0.0.1:{server.server_address[1]}/api"
+        run = json.dumps({"api": api, "login": None, "flow_run": "0123", "parent": gone.pid})
+        child = subprocess.Popen(
+            [sys.executable, "-P", process.__file__, str(write), "5"],
+            cwd=tmp_path,
+            env={**os.environ, "PIPELINE_RUN": run},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            pass_fds=(write,),
+        )
+        try:
+            said = child.communicate(timeout=30)[0].decode()
+        finally:
+            child.kill()
+            child.wait()
+            os.close(read)
+            os.close(write)
+        thread.join()
+    assert "BadStatusLine" in said
