@@ -1,6 +1,7 @@
 """The program `gan`: finds the command that was asked for and loads that one alone, so that `gan --help` is there at once."""
 
 import importlib
+import os
 import signal
 import sys
 
@@ -58,6 +59,7 @@ def gan():
 
 def main():
     """Run the program and exit: 0 done, 1 an error that the user can mend, 2 wrong usage, 130 stopped by Ctrl-C."""
+    _open_standard_streams()
     pin_numpy()
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as this package had it; a shell's background job ignores it
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -84,6 +86,13 @@ def main():
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is done and said: what libraries do at the end may be cut off
     sys.exit(code)
+
+
+def _open_standard_streams():
+    """Let nothing else become descriptor 0, 1 or 2 where a shell has closed it: a pipe to a child process would lose its end."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
 
 
 def _says_interrupt(error):

@@ -44,6 +44,13 @@ def cached(project, text):
     return found
 
 
+@pytest.mark.slow
+def test_the_cache_is_looked_at_without_standard_input_and_output(tmp_path):
+    project = make_project(tmp_path, ran=True)
+    done = project.run("sh", "-c", f"exec {sys.executable} -m commands verify <&- >&-", check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.slow(seconds=15)
 def test_a_damaged_file_of_the_cache_is_found_and_made_again(tmp_path):
     project = make_project(tmp_path, ran=True)
