@@ -49,7 +49,7 @@ def worker(context, pool, queues, name, fetch):
 
 def _take_up_newest(repository):
     """Move this clone forward to what its branch has on the remote; whether it moved. Raises GitError where it cannot."""
-    if not repository.succeeds("rev-parse", "--verify", "--quiet", "@{upstream}"):
+    if not repository.has_ref("@{upstream}"):
         return False  # a commit of its own, on purpose
     before = repository.git("rev-parse", "HEAD")
     # a person's settings would delete versions that are only here, and ask for a team's tags that have moved

@@ -23,7 +23,7 @@ def finish(run):
     picture = None if previous is None or run.all_cached() else _picture_of(run, previous)
     run.session.stop()
     errors = push_versions(run.repository, run.settings, run.log.info, run.deadline) if recorded and _has_remotes(run) else []
-    if new and not run.repository.succeeds("rev-parse", "--verify", "--quiet", f"refs/tags/{new.tag}"):
+    if new and not run.repository.has_ref(f"refs/tags/{new.tag}"):
         new = None  # another machine had recorded the same, as the log says
     if not run.all_cached():
         _show(run, previous, picture, new)

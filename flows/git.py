@@ -90,6 +90,10 @@ class Repository:
             return None
         return self.git("show", f"{revision}:{path}", text=False)
 
+    def has_ref(self, name):
+        """Whether there is a reference of that name, such as refs/tags/run/1 or @{upstream}."""
+        return self.succeeds("rev-parse", "--verify", "--quiet", name)
+
     def has_remote(self, name):
         """Whether a remote of that name is configured."""
         return name in self.git("remote").splitlines()

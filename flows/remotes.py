@@ -92,7 +92,7 @@ def push_versions(repository, settings, log, deadline=None):
             return [_not_pushed(reference.removeprefix(UNPUSHED), error) for reference in waiting]
     for reference in waiting:
         tag = reference.removeprefix(UNPUSHED)
-        if not repository.succeeds("rev-parse", "--verify", "--quiet", f"refs/tags/{tag}"):
+        if not repository.has_ref(f"refs/tags/{tag}"):
             # deleted by hand, or the run was killed between the two
             log(f"{tag} is not pushed: it has no tag any more; `git tag {tag} {repository.commit_id(reference)}` gives it one")
             repository.git("update-ref", "-d", reference)
