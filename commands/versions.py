@@ -38,7 +38,7 @@ def list_versions(repository, as_json):
         click.echo(json.dumps(every, indent=2))
         return
     if not every:
-        click.echo("no versions yet; a scheduled run, or `gan flow --commit`, records one")
+        click.echo("no versions yet; a scheduled run, or `gan flow --commit`, records one where something changed")
         return
     gate = Parameters.in_tree(repository).settings.gate
     rows = [["version", gate.metric, gate.noise, "gate", "accepted as", "pushed"]]

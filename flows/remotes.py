@@ -108,7 +108,7 @@ def push_versions(repository, settings, log, deadline=None):
 def _forget_part(repository, git_remote, key):
     """A cell that is recorded needs none."""
     ref = records.part_ref(key)
-    if repository.succeeds("rev-parse", "--verify", "--quiet", ref):
+    if repository.has_ref(ref):
         with contextlib.suppress(GitError):  # another has done so, or nobody could learn of it; it does no harm
             repository.over_network("push", "--quiet", git_remote, f":{ref}")
         records.forget_parts(repository, [key])
