@@ -22,7 +22,7 @@ help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 repro: env check ## fetch MNIST, train, evaluate, draw and report; what has not changed is skipped
-	@dvc repro || { status=$$?; $(MAKE) --no-print-directory restore 2>/dev/null; exit $$status; }
+	@trap : INT; dvc repro || { status=$$?; $(BIN)/gan restore; exit $$status; }
 
 restore: env ## bring back the results that dvc.lock names, after a run that was stopped: DVC removes them before a stage runs
 	@$(BIN)/gan restore

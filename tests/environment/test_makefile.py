@@ -1,7 +1,8 @@
-"""The Makefile's choice of a Python, and its refusals."""
+"""The Makefile: its choice of a Python, its refusals, and what it does after a run that was stopped."""
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -136,3 +137,56 @@ def test_the_server_reports_to_nobody(make, python, tmp_path):
     assert done.stdout.splitlines()[-1] == "server start --port 4300"
     for name, value in {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "DVC_NO_ANALYTICS": "1"}.items():
         assert f"export {name}='{value}'" in done.stdout
+
+
+# stands for DVC: what has begun is saved for a second after Ctrl-C
+_DVC = f"""#!{sys.executable}
+import pathlib, signal, sys, time
+
+def save(*_):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    time.sleep(1)
+    with open("log", "a") as log:
+        print("saved", file=log)
+    sys.exit(3)
+
+signal.signal(signal.SIGINT, save)
+pathlib.Path("begun").touch()
+time.sleep(20)
+"""
+
+
+@pytest.fixture
+def log(make, tmp_path, python):
+    """A file with what `gan` and DVC, both stubs, have done in a finished environment."""
+    finish(tmp_path, python)
+    for name, text in {"gan": '#!/bin/sh\necho "$@" >>log\n[ "$1" = check ] || echo a notice >&2\n', "dvc": _DVC}.items():
+        (tmp_path / ".venv/bin" / name).write_text(text)
+        (tmp_path / ".venv/bin" / name).chmod(0o755)
+    (tmp_path / "log").touch()
+    return tmp_path / "log"
+
+
+@pytest.mark.parametrize("option", ["-n", "-t", "-q"])
+def test_what_only_looks_runs_nothing(option, make, log):
+    for target in ("repro", "restore", "flow", "schedule", "server", "worker", "versions", "check"):
+        make(option, target)
+    assert log.read_text() == "" and not (log.parent / "begun").exists()
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash", "sh"])
+def test_ctrl_c_lets_dvc_save_and_brings_the_results_back(shell, log):
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not here")
+    command = [MAKE, "repro", f"SHELL={shutil.which(shell)}"]
+    with subprocess.Popen(command, cwd=log.parent, stderr=subprocess.PIPE, text=True, process_group=0) as made:
+        deadline = time.monotonic() + 30
+        while not (log.parent / "begun").exists():
+            assert time.monotonic() < deadline and made.poll() is None
+            time.sleep(0.05)
+        os.killpg(made.pid, signal.SIGINT)  # as a terminal does
+        _, said = made.communicate(timeout=30)
+        with pytest.raises(ProcessLookupError):
+            os.killpg(made.pid, 0)  # nothing runs on
+    assert log.read_text().split() == ["check", "saved", "restore"]
+    assert made.returncode != 0 and "a notice" in said
