@@ -42,7 +42,7 @@ def start(context, host, port, home, team, login_file, more):
 @folder
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def backup(home, file):
-    """Write a team's database to FILE, while the server runs or not."""
+    """Write a team's database to FILE, for this user alone, while the server runs or not."""
     Database(_home(home) / "database").back_up(file.absolute())
     click.echo(f"{file}: {file.stat().st_size:,} bytes")
 

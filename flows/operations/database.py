@@ -89,10 +89,13 @@ class Database:
             process.wait()
 
     def back_up(self, file):
-        """Write all of it to `file`, whole or not at all, while it runs or not. Raises UserError where there is none."""
+        """Write all of it to `file`, whole or not at all, while it runs or not. Raises UserError where there is none.
+
+        Only this user can read the file: it holds the key of all that Prefect keeps secret.
+        """
         if not (self.folder / "data" / "PG_VERSION").exists():
             raise UserError(f"{self.folder}: there is no team's database here; --home says which server's to back up")
-        with self._at_work(), replacing(file) as temporary:
+        with self._at_work(), _umask(0o077), replacing(file) as temporary:
             self._run("pg_dump", "--format=custom", f"--file={temporary}", f"--dbname={_NAME}")
 
     def restore(self, file):
@@ -145,6 +148,15 @@ class Database:
     def _call(self, program, *arguments):
         """A program that works on the files."""
         return _call([*_as_postgres(), _program(program), *arguments])
+
+
+@contextlib.contextmanager
+def _umask(mask):
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def _call(command, check=True):

@@ -8,8 +8,10 @@ import shutil
 import socketserver
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,9 +23,14 @@ from flows.operations.database import Database
 from flows.operations.server import read_login, serve, settings
 from flows.settings import FlowParams
 from gan.errors import UserError
+from gan.files import write_bytes
 from gan.training.checkpoints import Scratch
 from tests.helpers.toy_project import SOURCE, Runs, ask_server, make_project, run_id, server_url, wait_for
 from tests.soak.faults_machine import small_disk
+
+needs_postgresql = pytest.mark.skipif(
+    not (shutil.which("initdb") or list(Path("/usr/lib/postgresql").glob("*/bin/initdb"))), reason="PostgreSQL is not installed"
+)
 
 
 class _Mailbox(socketserver.StreamRequestHandler):
@@ -305,6 +312,28 @@ def test_a_backup_of_nothing_overwrites_none(tmp_path):
     with pytest.raises(UserError, match="there is no team's database here; --home says which"):
         Database(tmp_path / "mistyped" / "database").back_up(backup)
     assert [path.name for path in tmp_path.iterdir()] == ["prefect.dump"] and backup.read_text() == "the last good one"
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that every user may enter, unlike pytest's own: as root, PostgreSQL runs as another."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o711)
+        yield Path(folder)
+
+
+@pytest.mark.slow(seconds=10)
+@needs_postgresql
+def test_a_backup_is_for_its_user_alone(open_folder):
+    backup = open_folder / "prefect.dump"
+    backup.write_text("the last one")
+    backup.chmod(0o644)
+    database = Database(open_folder / "home" / "database")
+    with database.running():
+        database.back_up(backup)
+        assert backup.read_bytes().startswith(b"PGDMP") and backup.stat().st_mode & 0o777 == 0o600
+        write_bytes(open_folder / "another", b"")
+    assert (open_folder / "another").stat().st_mode & 0o077, "the umask is as it was"
 
 
 def test_a_folder_too_deep_for_a_socket_is_refused(tmp_path):
