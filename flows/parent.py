@@ -28,7 +28,7 @@ def end_to_tell(flow_run):
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
 
     end = {
-        "api": PREFECT_API_URL.value(),
+        "api": (PREFECT_API_URL.value() or "").rstrip("/"),
         "login": PREFECT_API_AUTH_STRING.value(),
         "flow_run": str(flow_run),
         "parent": os.getppid(),

@@ -34,8 +34,8 @@ def require_server():
     if not url:
         raise UserError(f"no Prefect server is set, and a schedule without one never fires; {_START}")
     try:
-        httpx.get(f"{url}/health", timeout=10).raise_for_status()
-    except httpx.HTTPError as error:
+        httpx.get(f"{url.rstrip('/')}/health", timeout=10).raise_for_status()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise UserError(f"the Prefect server at {url} does not answer ({error}); {_START}") from None
 
 

@@ -65,7 +65,7 @@ def _run_flow(request, parameters, lock, session):
     try:
         with a_server(parameters.settings.grace_seconds), without_heartbeats():
             return flow(**given, return_state=True)
-    except (httpx.HTTPError, RuntimeError) as error:  # Prefect says the latter of its first request
+    except (httpx.HTTPError, httpx.InvalidURL, RuntimeError) as error:  # Prefect says the latter of its first request
         if isinstance(error, RuntimeError) and not isinstance(error.__cause__, httpx.HTTPError):
             raise
         raise ServerLost(f"the Prefect server is out of reach ({error}); what the stages made is kept, run again") from None

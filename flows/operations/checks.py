@@ -1,5 +1,6 @@
 """What a machine needs before it takes work, and what shows that nobody must look after the pipeline: one Finding each."""
 
+import base64
 import contextlib
 import datetime
 import email.utils
@@ -42,18 +43,18 @@ def of_machine(repository, settings):
 
 def of_server():
     """Whether the Prefect server answers and lets this machine in, and whether both agree about the time."""
-    url, auth = _address()
+    url, headers = _address()
     unknown = Finding("clock", False, "not compared: no server")
     if not url:
         return Finding("server", False, "none is set; export PREFECT_API_URL=http://HOST:4200/api"), unknown
     try:
         sent = time.time()
-        answer = httpx.get(f"{url}/admin/version", auth=auth, timeout=15)
+        answer = httpx.get(f"{url}/admin/version", headers=headers, timeout=15)
         took = time.time() - sent
         if answer.status_code == httpx.codes.UNAUTHORIZED:
             return Finding("server", False, f"{url} wants a login; export PREFECT_API_AUTH_STRING=user:password"), unknown
         version = answer.raise_for_status().json()
-    except (httpx.HTTPError, ValueError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         return Finding("server", False, f"{url} does not answer ({error}); start it, or correct PREFECT_API_URL"), unknown
     there = email.utils.parsedate_to_datetime(answer.headers["Date"]).timestamp() + 0.5  # it is cut to seconds
     off = sent + took / 2 - there
@@ -176,11 +177,12 @@ class Server:
 
 
 def _address():
-    """(address, (user, password) or None) of the server, as Prefect's settings say."""
+    """(address, headers that log in) of the server, as Prefect's settings say and as its own client takes them."""
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
 
     login = PREFECT_API_AUTH_STRING.value()
-    return PREFECT_API_URL.value(), tuple(login.split(":", 1)) if login else None
+    headers = {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"} if login else {}
+    return (PREFECT_API_URL.value() or "").rstrip("/"), headers
 
 
 def _age(moment):

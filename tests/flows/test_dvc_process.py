@@ -70,8 +70,8 @@ def test_a_stage_and_the_check_run_the_code_and_ask_the_repository_of_its_own_fo
     assert (project.root / "out").read_text() == f"here\n{project.root}\n"
 
 
-@pytest.mark.parametrize("login", [None, "team:a word"])
-def test_prefect_is_told_of_a_stopped_workers_run_with_the_login_that_it_asks_for(login, monkeypatch):
+@pytest.mark.parametrize(("login", "end"), [(None, ""), ("team:a word", ""), (None, "/")])
+def test_prefect_is_told_of_a_stopped_workers_run_with_the_login_that_it_asks_for(login, end, monkeypatch):
     told = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -91,7 +91,7 @@ def test_prefect_is_told_of_a_stopped_workers_run_with_the_login_that_it_asks_fo
         thread = threading.Thread(target=server.handle_request)
         thread.start()
         with temporary_settings(
-            {PREFECT_API_URL: f"http://127.0.0.1:{server.server_port}/api", PREFECT_API_AUTH_STRING: login},
+            {PREFECT_API_URL: f"http://127.0.0.1:{server.server_port}/api{end}", PREFECT_API_AUTH_STRING: login},
         ):
             variables = end_to_tell("0123")
         process._report(**json.loads(variables["PIPELINE_RUN"]))

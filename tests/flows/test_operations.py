@@ -16,15 +16,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.server import prefect_server
 from flows.disk import lack_of_room
 from flows.git import Repository
-from flows.operations.checks import connected
+from flows.operations.checks import connected, of_server
 from flows.operations.database import Database
 from flows.operations.server import read_login, serve, settings
+from flows.schedule import require_server
 from flows.settings import FlowParams
 from gan.errors import UserError
 from gan.files import write_bytes
 from gan.training.checkpoints import Scratch
+from tests.helpers.prefect_home import prefect_home
 from tests.helpers.toy_project import SOURCE, Runs, ask_server, make_project, run_id, server_url, wait_for
 from tests.soak.faults_machine import small_disk
 
@@ -231,6 +234,28 @@ def test_a_server_whose_database_is_locked_is_asked_again():
         with temporary_settings({PREFECT_API_URL: url}), connected() as asked:
             assert asked.post("work_pools/pipeline/queues/filter", {}) == [{"name": "cpu"}]
     assert server.got == ["/api/work_pools/pipeline/queues/filter"] * 2
+
+
+@pytest.mark.slow(seconds=16)
+def test_the_server_is_asked_as_prefects_own_client_asks_it(tmp_path):
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+    with prefect_server(prefect_home(tmp_path / "home"), PREFECT_SERVER_API_AUTH_STRING="secret") as (url, _):
+        # an end that people copy along, and a login without a name
+        for address, login, text in ((f"{url}/", "secret", " at http://"), (url, "other", " wants a login")):
+            with temporary_settings({PREFECT_API_URL: address, PREFECT_API_AUTH_STRING: login}):
+                require_server()
+                server, clock = of_server()
+                assert text in server.text and server.good == clock.good == (login == "secret"), server
+
+
+@pytest.mark.slow(seconds=10)
+def test_an_address_that_is_none_is_one_line(tmp_path):
+    project = make_project(tmp_path, ran=True, api_url="http://127.0.0.1:abc/api")
+    for command in ("doctor", "deploy", "flow"):
+        done = project.gan(command, check=False)
+        assert done.returncode == 1 and "(Invalid port: 'abc')" in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow(seconds=15)
