@@ -4,16 +4,17 @@ BIN  := $(VENV)/bin
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
-# the stages run `python`, which must be the environment's
-export PATH := $(CURDIR)/$(BIN):$(PATH)
+# the stages run `python`, which must be the environment's; what makes the environment is looked for outside it
+OUTSIDE := $(subst $(CURDIR)/$(BIN):,,$(PATH))
+export PATH := $(CURDIR)/$(BIN):$(OUTSIDE)
 
 # PYTHON, or the first of these that fits; looked for only where an environment is made
 PYTHONS = $(or $(PYTHON),python3.11 python3.12 python3.13 python3 python)
 FITS    = import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 WANTED  = Python 3.11, 3.12 or 3.13 with its module venv (Debian: python3-venv)
 REFUSAL = $(if $(PYTHON),PYTHON=$(PYTHON) is not $(WANTED),found no $(WANTED): install one, or run make with PYTHON=<path of one>)
-FITTING = $(or $(shell for python in $(PYTHONS); do "$$python" -c '$(FITS)' 2>/dev/null && { echo "$$python"; break; }; done),\
-  $(error $(REFUSAL)))
+FITTING = $(or $(shell PATH='$(OUTSIDE)'; for python in $(PYTHONS); do \
+  "$$python" -c '$(FITS)' 2>/dev/null && { echo "$$python"; break; }; done),$(error $(REFUSAL)))
 
 .DEFAULT_GOAL := help
 .PHONY: soak audit sbom many-machines help repro restore flow schedule server worker live screenshots versions test test-quick test-long env env-test check lint lock bench clean
@@ -94,9 +95,13 @@ screenshots: env-test ## make the pictures in docs/ of the page and of Prefect's
 clean: ## remove the environment, checkpoints, what `make server` recorded and caches of tools; results and DVC's cache stay
 	rm -rf $(VENV) $(VENV)-audit $(VENV)-bench $(VENV)-live $(VENV)-lock .scratch .pytest_cache .ruff_cache
 
+# where FITTING was found
+lock $(VENV)/.installed: export PATH := $(OUTSIDE)
+
+# an environment's programs name its folder, and so does this mark: a checkout that was copied or renamed makes its own
 $(VENV)/.installed: requirements.lock requirements-installer.lock
 	@"$(FITTING)" environment.py $(VENV) requirements.lock
-	@touch $@
+	@pwd -P >$@
 
 # the project itself, in place: the command `gan`
 $(VENV)/.installed-project: $(VENV)/.installed pyproject.toml requirements.in
@@ -111,24 +116,28 @@ $(VENV)/.installed-test: $(VENV)/.installed requirements-test.lock
 $(VENV)-bench/.installed: requirements-bench.lock requirements-installer.lock | env
 	@$(BIN)/python environment.py $(VENV)-bench requirements-bench.lock
 	@$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	@touch $@
+	@pwd -P >$@
 
 # TensorBoard alone: training writes what it shows without it
 $(VENV)-live/.installed: requirements-live.lock requirements-installer.lock | env
 	@$(BIN)/python environment.py $(VENV)-live requirements-live.lock
-	@touch $@
+	@pwd -P >$@
 
 # what looks at the lock files from outside
 $(VENV)-audit/.installed: requirements-audit.lock requirements-installer.lock | env
 	@$(BIN)/python environment.py $(VENV)-audit requirements-audit.lock
-	@touch $@
+	@pwd -P >$@
 
-# a PYTHON that is not the environment's makes it anew
+# what is made anew whatever its lock file says: of another folder
+OUTDATED := $(shell for mark in $(VENV)/.installed $(VENV)-*/.installed; do \
+  [ ! -e "$$mark" ] || { IFS= read -r path <"$$mark" && [ "$$path" = "$$(pwd -P)" ]; } || echo "$$mark"; done)
+# and of another PYTHON than the one that is named
 ifdef PYTHON
-version_of = $(shell $(1) -c 'import sys; print(sys.version_info[:2])' 2>/dev/null)
+version_of = $(shell PATH='$(OUTSIDE)'; $(1) -c 'import sys; print(sys.version_info[:2])' 2>/dev/null)
 ifneq ($(call version_of,$(PYTHON)),$(call version_of,$(BIN)/python))
-$(VENV)/.installed: anew
+OUTDATED += $(VENV)/.installed
+endif
+endif
+$(OUTDATED): anew
 .PHONY: anew
 anew:
-endif
-endif

@@ -43,13 +43,18 @@ def main(arguments):
 
 
 def make_environment(folder):
-    """Make the virtual environment at `folder`, with pip, unless this version of Python has one there."""
+    """Make the virtual environment at `folder`, with pip, unless this version of Python has one there.
+
+    One that the Makefile's mark says was made elsewhere, in a checkout that was copied or renamed, is made anew.
+    """
+    mark = folder / ".installed"
+    moved = mark.exists() and mark.read_bytes() != os.fsencode(f"{Path.cwd()}\n")
     version = "import pip, sys; print(sys.version_info[:2])"
     try:
         found = subprocess.run([python_of(folder), "-c", version], capture_output=True, text=True, check=False).stdout.strip()
     except OSError:
         found = None
-    if found != str(sys.version_info[:2]):
+    if moved or found != str(sys.version_info[:2]):
         print(f"making {folder} with Python {sys.version_info.major}.{sys.version_info.minor}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
 

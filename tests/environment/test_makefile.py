@@ -105,7 +105,7 @@ def finish(folder, python):
     """Make `folder` look like one with a finished environment of the Python stub `python`."""
     python("python", 3, 11, folder=folder / ".venv/bin")
     for stamp in (".installed", ".installed-project", ".installed-test"):
-        (folder / ".venv" / stamp).touch()
+        (folder / ".venv" / stamp).write_text(f"{folder}\n")
     for path in (*folder.iterdir(), *(folder / ".venv").glob(".installed*")):
         os.utime(path, (AN_HOUR_AGO, AN_HOUR_AGO))
 
@@ -127,6 +127,46 @@ def test_a_finished_environment_stays_until_a_lock_or_the_python_changes(make, p
     ]
     (tmp_path / "requirements.lock").touch()
     assert chosen(make("-n", "env")) == "python3.11"
+
+
+def test_a_python_is_looked_for_outside_the_environment(make, python, tmp_path):
+    finish(tmp_path, python)
+    python("python3", 3, 11, folder=tmp_path / ".venv/bin")
+    python("python3", 3, 12)
+    (tmp_path / "environment.py").touch()
+    with open(tmp_path / "path/python3", "a") as stub:
+        stub.write('echo the other one; echo "$PATH"\n')
+    for path in (f"{tmp_path}/path", f"{tmp_path}/.venv/bin:{tmp_path}/path"):
+        done = make(".venv/.installed", "PYTHON=python3", PATH=path)
+        assert done.stdout.splitlines() == ["the other one", f"{tmp_path}/path"], done.stderr
+
+
+@pytest.mark.slow(seconds=20)
+def test_a_checkout_that_was_copied_or_renamed_gets_an_environment_of_its_own(tmp_path):
+    first = tmp_path / "a first" / "one"
+    first.mkdir(parents=True)
+    for name in ("Makefile", "environment.py"):
+        shutil.copy(ROOT / name, first)
+    for name in ("requirements.lock", "requirements-installer.lock"):
+        (first / name).touch()
+
+    def made(folder):
+        """What make says in `folder`, and where its environment's program finds its library."""
+        command = [MAKE, ".venv/.installed", f"PYTHON={sys.executable}"]
+        done = subprocess.run(command, cwd=folder, env={**os.environ, "INSTALLER": "pip"}, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        where = subprocess.run([folder / ".venv/bin/pip", "--version"], capture_output=True, text=True, check=True).stdout
+        return done.stdout.splitlines()[0], where.split(" from ")[1].rpartition("/lib/")[0]
+
+    anew = f"making .venv with Python {sys.version_info.major}.{sys.version_info.minor}"
+    assert made(first) == (anew, f"{first}/.venv")
+    assert made(first) == ("make: '.venv/.installed' is up to date.", f"{first}/.venv")
+    copy = tmp_path / "copy"
+    shutil.copytree(first, copy, symlinks=True)
+    assert made(copy) == (anew, f"{copy}/.venv")
+    renamed = copy.rename(tmp_path / "renamed")
+    assert made(renamed) == (anew, f"{renamed}/.venv")
+    assert made(first)[0] == "make: '.venv/.installed' is up to date."
 
 
 def test_the_server_reports_to_nobody(make, python, tmp_path):
