@@ -38,6 +38,8 @@ def main(arguments):
     except subprocess.CalledProcessError as error:
         command = " ".join(map(str, error.cmd))
         sys.exit(f"{folder} is not ready: `{command}` failed for the reason above; mend that, or run `make clean` and try again")
+    except PermissionError as error:
+        sys.exit(f"{folder} is not ready: {error}; if another user made it, with sudo perhaps, have that user remove it first")
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -219,3 +219,17 @@ def test_pip_installs_where_uv_fails(program, made, index, tmp_path, capfd):
     assert colour(made) == "red\n"
     (line,) = capfd.readouterr().out.splitlines()
     assert "pip installs alone" in line
+
+
+@pytest.mark.slow(seconds=10)
+def test_an_environment_that_may_not_be_written_is_one_line(run, tmp_path):
+    assert run("right.lock", INSTALLER="pip").returncode == 0
+    (tmp_path / "made").chmod(0o555)
+    as_others = ["setpriv", "--bounding-set=-all"] if os.geteuid() == 0 else []  # root may write everywhere
+    command = [*as_others, sys.executable, ROOT / "environment.py", "made", "right.lock"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "INSTALLER": "pip"}, check=False, capture_output=True, text=True
+    )
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("made is not ready: [Errno 13] Permission denied: 'made/.installing-right.lock'; if another user")
+    assert done.returncode == 1
