@@ -7,6 +7,7 @@ clock of the one who waits, and git lets exactly one of those who wait take it o
 import contextlib
 import hashlib
 import json
+import os
 import socket
 import threading
 import time
@@ -170,8 +171,8 @@ def remove(repository, remote, ref, found):
 
 
 def _machine(repository):
-    """What tells this clone from all others."""
+    """What tells this clone from all others, those included that are copies of its folder."""
     file = repository.root / ".dvc" / "tmp" / "clone-id"
     with contextlib.suppress(FileExistsError), open(file, "x", encoding="utf-8") as new:
         new.write(uuid.uuid4().hex)
-    return file.read_text(encoding="utf-8")
+    return hashlib.sha256(file.read_bytes() + os.fsencode(repository.root)).hexdigest()[:32]

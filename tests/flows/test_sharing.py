@@ -123,6 +123,19 @@ def test_one_machine_makes_it_and_the_other_waits_until_it_has_or_is_dead(clones
         assert "no claim on origin, another machine may make the same" in said[0]
 
 
+def test_a_copy_of_a_clone_waits_for_it(clones, tmp_path):
+    here, _ = clones
+    settings = settings_of(here, overlap="skip")
+    with claims.claimed(here, settings, "a-key", name="a-run", log=print, deadline=Deadline(10)):
+        shutil.copytree(here.root, tmp_path / "copy", symlinks=True)
+        copy = Repository(tmp_path / "copy")
+        with (
+            pytest.raises(Skipped, match="the run a-run on .* makes the same"),
+            claims.claimed(copy, settings, "a-key", name="a-run", log=print, deadline=Deadline(10)),
+        ):
+            pass
+
+
 @pytest.mark.slow(seconds=10)
 def test_a_version_older_than_the_dvc_remote_is_pushed_with_its_data(clones, tmp_path):
     here, there = clones
