@@ -21,6 +21,7 @@ _COPY = "refs/pipeline/claim-seen/"
 _POLL_SECONDS = 3
 _TELL_EVERY_SECONDS = 60
 _RENEWALS = 4  # in the time after which an owner counts as dead
+_LAST_SECONDS = 5  # for giving it back: a run that Prefect cancels has half a minute for all
 _REFUSALS = 5  # of a remote that has no such claim, and takes none
 
 
@@ -64,7 +65,8 @@ class Claim:
         self._copy = _COPY + key
         self._log = log
         self._note = {"machine": _machine(repository), "host": socket.gethostname(), "run": name}
-        self._held = None  # the object that the ref points to while it is this clone's
+        self._held = None  # the object that the ref points to, as far as this clone knows
+        self._made = set()  # all objects that this clone let it point to, or tried to
         self._ended = threading.Event()
 
     def take(self, overlap, deadline):
@@ -95,36 +97,47 @@ class Claim:
 
     @contextlib.contextmanager
     def kept(self):
-        """Renew the claim in the block, and give it back at its end."""
-        renewer = threading.Thread(target=self._renew, daemon=True)
-        renewer.start()
+        """Renew the claim in the block, and give it back at its end, unless the remote does not answer for some seconds."""
+        keeper = threading.Thread(target=self._keep, daemon=True)
+        keeper.start()
         try:
             yield
         finally:
             self._ended.set()
-            renewer.join()
-            if self._held is not None:
-                with contextlib.suppress(GitError):  # others will see that it is renewed no more
-                    self._push(None, self._held)
+            keeper.join(_LAST_SECONDS)
 
-    def _renew(self):
+    def _keep(self):
         while not self._ended.wait(self._dead_after_seconds / _RENEWALS):
             try:
-                if not self._replace(self._held) and self._found() != self._held:
+                if not self._replace(self._held):
                     self._log("another machine took over what this run makes: nothing was heard of this one for too long")
-                    self._held = None
                     return
             except GitError:  # out of reach for a moment, perhaps
                 continue
+        with contextlib.suppress(GitError):  # others will see that it is renewed no more
+            self._give_back()
+
+    def _give_back(self):
+        try:
+            self._push(None, self._held)
+        except GitError:
+            if (found := self._found()) in self._made:
+                self._push(None, found)
 
     def _replace(self, expected):
-        """Let the ref point to a new note if it still points to `expected`; whether it does."""
+        """Let the ref point to a new note if it still points to `expected`; whether it points to one of this claim's.
+
+        Raises GitError where the remote is out of reach.
+        """
         note = {**self._note, "time": time.time(), "once": uuid.uuid4().hex}
         new = self._repository.git("hash-object", "-w", "--stdin", stdin=json.dumps(note))
+        self._made.add(new)
         try:
             self._push(new, expected)
         except GitError:
-            return False
+            new = self._found()  # the push may have got there, and its answer been lost
+            if new not in self._made:
+                return False
         self._held = new
         return True
 

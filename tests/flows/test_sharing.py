@@ -4,6 +4,7 @@ import json
 import shutil
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +16,7 @@ from flows.gate import Verdict
 from flows.git import Repository
 from flows.lock import Skipped
 from flows.request import Parameters
-from tests.helpers.toy_project import make_project
+from tests.helpers.toy_project import make_project, wait_for
 
 
 @pytest.fixture
@@ -134,6 +135,44 @@ def test_a_copy_of_a_clone_waits_for_it(clones, tmp_path):
             claims.claimed(copy, settings, "a-key", name="a-run", log=print, deadline=Deadline(10)),
         ):
             pass
+
+
+def hook(repository, name, text):
+    """Let the remote of `repository` run a shell script while it works."""
+    file = Path(repository.git("remote", "get-url", "origin")) / "hooks" / name
+    file.write_text(f"#!/bin/sh\n{text}\n")
+    file.chmod(0o755)
+
+
+@pytest.mark.parametrize("losses", [1, 2])
+def test_a_renewal_whose_answer_is_lost_is_no_takeover(clones, tmp_path, losses):
+    here, _ = clones
+    said, lose = [], tmp_path / "lose"
+    hook(here, "reference-transaction", f'[ "$1" != committed ] || ! rm "{lose}" 2>/dev/null || kill -9 $PPID')
+    settings = settings_of(here, claim_seconds=2.0)
+    with claims.claimed(here, settings, "a-key", name="a-run", log=said.append, deadline=Deadline(10)):
+        for _ in range(losses):
+            lose.touch()
+            wait_for(lambda: not lose.exists(), 10, "a renewal")
+        if losses == 1:
+            time.sleep(1.5)  # and renewals that do well
+    assert said == [] and here.git("ls-remote", "origin", f"{claims.REFS}*") == ""
+
+
+@pytest.mark.slow(seconds=6)
+def test_a_remote_that_hangs_holds_up_no_end(clones, tmp_path):
+    here, _ = clones
+    hang, hangs = tmp_path / "hang", tmp_path / "hangs"
+    hook(here, "pre-receive", f'while [ -e "{hang}" ]; do touch "{hangs}"; sleep 0.1; done')
+    settings = settings_of(here, claim_seconds=2.0)
+    try:
+        with claims.claimed(here, settings, "a-key", name="a-run", log=print, deadline=Deadline(10)):
+            hang.touch()
+            wait_for(hangs.exists, 10, "a renewal that hangs")
+            began = time.monotonic()
+        assert time.monotonic() - began < 8
+    finally:
+        hang.unlink()
 
 
 @pytest.mark.slow(seconds=10)
