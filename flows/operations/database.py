@@ -3,10 +3,13 @@
 import contextlib
 import os
 import pwd
+import re
+import shlex
 import shutil
 import signal
 import subprocess
 import time
+import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +20,7 @@ _NAME = "prefect"  # of the database and of its user
 _START_SECONDS = 60
 _STOP_SECONDS = 30
 _LONGEST_SOCKET = 90  # bytes of a folder in which a socket can stand
+_DEBIANS = Path("/usr/lib/postgresql")  # here Debian's package puts a folder for each version
 _ROOTS_USER = "postgres"  # PostgreSQL refuses to run as root; Debian's package makes this user
 
 
@@ -34,7 +38,7 @@ class Database:
     @property
     def url(self):
         """How Prefect reaches it."""
-        return f"postgresql+asyncpg://{_NAME}@/{_NAME}?host={self.socket_folder}"
+        return f"postgresql+asyncpg://{_NAME}@/{_NAME}?host={urllib.parse.quote(str(self.socket_folder))}"
 
     def answers(self):
         """Whether it runs."""
@@ -50,12 +54,15 @@ class Database:
         if self.answers():
             raise UserError(f"{self.folder}: another server uses this database; stop that one first")
         data = self.folder / "data"
+        missing = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
         self.socket_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         new = not (data / "PG_VERSION").exists()
         if new:
             shutil.rmtree(data, ignore_errors=True)  # of an attempt that was cut
             data.mkdir(mode=0o700)
         if os.geteuid() == 0:
+            for path in missing:
+                path.chmod(path.stat().st_mode | 0o011)  # whatever the umask: PostgreSQL's user has to get through
             for path in (data, self.socket_folder):
                 shutil.chown(path, _ROOTS_USER, _ROOTS_USER)
             self._require_reachable()
@@ -138,8 +145,10 @@ class Database:
 
     def _require_reachable(self):
         """As root, PostgreSQL's user must get at the folder."""
-        if subprocess.run([*_as_postgres(), "test", "-x", str(self.folder)], check=False).returncode != 0:
-            raise UserError(f"{self.folder}: the user {_ROOTS_USER} may not enter it; choose a folder such as /var/lib/gan")
+        for path in reversed((self.folder, *self.folder.parents)):
+            if subprocess.run([*_as_postgres(), "test", "-x", str(path)], check=False).returncode != 0:
+                mend = f"chmod o+x {shlex.quote(str(path))}, or choose another --home"
+                raise UserError(f"{path}: the user {_ROOTS_USER} may not enter it; {mend}")
 
     def _run(self, program, *arguments, check=True):
         """A client of the database, on its socket."""
@@ -171,11 +180,15 @@ def _program(name):
     """The path of one of PostgreSQL's programs: on PATH, or where Debian's package puts the newest."""
     if found := shutil.which(name):
         return found
-    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), reverse=True)
-    for folder in folders:
+    for folder in sorted(_DEBIANS.glob("*/bin"), key=_version, reverse=True):
         if (folder / name).exists():
             return str(folder / name)
     raise UserError(f"PostgreSQL's {name} is not here; install it (Debian: apt-get install postgresql)")
+
+
+def _version(folder):
+    """Of PostgreSQL in Debian's `folder`, such as /usr/lib/postgresql/9.6/bin: (9, 6)."""
+    return tuple(map(int, re.findall(r"\d+", folder.parent.name)))
 
 
 def _as_postgres(end_with_parent=False):

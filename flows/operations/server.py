@@ -24,10 +24,10 @@ def serve(*, host, port, home, team, login_file, more=()):
     """
     if host not in LOOPBACK and login_file is None:
         raise UserError(f"--host {host}: everybody there could run code on the workers; give --login-file as well")
-    home.mkdir(parents=True, exist_ok=True)
     environment = settings(host=host, port=port, home=home, login=read_login(login_file))
     database = Database(home / "database")
     with database.running() if team else contextlib.nullcontext():
+        home.mkdir(parents=True, exist_ok=True)
         if team:
             environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database.url
         command = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port), *more]
@@ -35,10 +35,9 @@ def serve(*, host, port, home, team, login_file, more=()):
 
 
 def settings(*, host, port, home, login):
-    """The environment of the server; what the user's own says goes first. login: "user:password" or None."""
+    """The environment of the server; what the user's own says goes first, but for `home`. login: "user:password" or None."""
     shown = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host  # noqa: S104 (compared)
     wanted = {
-        "PREFECT_HOME": str(home),
         # its page asks this address, and would ask port 4200 whatever port it came from; a page from elsewhere asks its own host
         "PREFECT_SERVER_UI_API_URL": f"http://{shown}:{port}/api" if host in LOOPBACK else "/api",
         "PREFECT_UI_URL": f"http://{shown}:{port}",  # of the links in notifications
@@ -49,7 +48,7 @@ def settings(*, host, port, home, login):
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
         "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(90 * 24 * 3600),
     }
-    environment = {**wanted, **os.environ}
+    environment = {**wanted, **os.environ, "PREFECT_HOME": str(home)}
     for address in ("PREFECT_API_URL", "PREFECT_PROFILE"):  # a client's settings are not the server's
         environment.pop(address, None)
     if login is not None:
@@ -67,6 +66,8 @@ def read_login(file):
         readable = Path(file).stat().st_mode & 0o077
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{file}: expected UTF-8") from None
     user, separator, password = content.partition(":")
     if not (user and separator and password) or "\n" in content:
         raise UserError(f"{file}: expected one line user:password")

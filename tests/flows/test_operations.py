@@ -5,6 +5,7 @@ import http.server
 import json
 import os
 import shutil
+import signal
 import socketserver
 import subprocess
 import sys
@@ -13,12 +14,14 @@ import threading
 import time
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
-from benchmarks.server import prefect_server
+from benchmarks.server import free_port, prefect_server
 from flows.disk import lack_of_room
 from flows.git import Repository
+from flows.operations import database
 from flows.operations.checks import connected, of_server
 from flows.operations.database import Database
 from flows.operations.server import read_login, serve, settings
@@ -315,6 +318,9 @@ def test_the_server_serves_this_machine_alone_without_a_login(tmp_path):
         read_login(login)
     login.chmod(0o600)
     assert read_login(login) == "team:word"
+    login.write_bytes("team:wörter".encode("latin-1"))
+    with pytest.raises(UserError, match="login: expected UTF-8"):
+        read_login(login)
     login.write_text("word")
     with pytest.raises(UserError, match="expected one line user:password"):
         read_login(login)
@@ -353,12 +359,59 @@ def test_a_backup_is_for_its_user_alone(open_folder):
     backup = open_folder / "prefect.dump"
     backup.write_text("the last one")
     backup.chmod(0o644)
-    database = Database(open_folder / "home" / "database")
-    with database.running():
-        database.back_up(backup)
+    kept = Database(open_folder / "home" / "database")
+    with kept.running():
+        kept.back_up(backup)
         assert backup.read_bytes().startswith(b"PGDMP") and backup.stat().st_mode & 0o777 == 0o600
         write_bytes(open_folder / "another", b"")
     assert (open_folder / "another").stat().st_mode & 0o077, "the umask is as it was"
+
+
+@pytest.mark.slow(seconds=25)
+@needs_postgresql
+def test_a_teams_server_keeps_its_records_where_it_is_told_whatever_the_name_and_the_umask(open_folder):
+    home, port = open_folder / "c++ R&D 50%25" / "gan", free_port()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    environment["PREFECT_HOME"] = str(open_folder / "another")
+    command = [sys.executable, "-m", "commands", "server", "start", "--team", "--home", home, "--port", str(port)]
+    with (
+        open(open_folder / "log", "w") as log,
+        subprocess.Popen(command, env=environment, stdout=log, stderr=log, umask=0o027) as made,
+    ):
+        try:
+
+            def answers():
+                assert made.poll() is None, (open_folder / "log").read_text()
+                with contextlib.suppress(httpx.HTTPError):
+                    return httpx.get(f"http://127.0.0.1:{port}/api/health").is_success
+
+            wait_for(answers, 90, "the server")
+            backup = open_folder / "prefect.dump"
+            Database(home / "database").back_up(backup)
+        finally:
+            made.send_signal(signal.SIGINT)
+    assert b"flow_run" in backup.read_bytes(), "the tables are there"
+    assert not (open_folder / "another").exists()
+    assert not Database(home / "database").answers()
+
+
+@needs_postgresql
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has PostgreSQL run as another user")
+def test_a_folder_that_postgresql_may_not_enter_is_named(open_folder):
+    (open_folder / "a closed").mkdir(mode=0o700)
+    named = f"^{open_folder}/a closed: the user postgres may not enter it; chmod o.x '{open_folder}/a closed', or"
+    with pytest.raises(UserError, match=named), Database(open_folder / "a closed/gan/database").running():
+        pass
+
+
+def test_the_newest_postgresql_is_found_beside_what_old_ones_have_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(database, "_DEBIANS", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for version in ("9.6", "10", "9.10", "15"):
+        (tmp_path / version / "bin").mkdir(parents=True)
+    for version in ("9.6", "10", "9.10"):
+        (tmp_path / version / "bin/pg_dump").touch()
+    assert database._program("pg_dump") == f"{tmp_path}/10/bin/pg_dump"
 
 
 def test_a_folder_too_deep_for_a_socket_is_refused(tmp_path):
