@@ -10,7 +10,7 @@ from flows.schedule import require_server
 
 
 @click.command()
-@click.option("--pool", default="pipeline", show_default=True, help="The work pool.")
+@click.option("--pool", default="pipeline", show_default=True, help="The work pool, in place of prefect.yaml's.")
 @click.option(
     "--silent-seconds",
     type=click.IntRange(min=90),

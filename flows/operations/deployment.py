@@ -1,8 +1,11 @@
 """The deployment as a whole: work pool, queues, what prefect.yaml deploys, and the automations that look after it."""
 
 import asyncio
+import io
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 from prefect import get_client
 from prefect.blocks.notifications import CustomWebhookNotificationBlock, SlackWebhook
@@ -11,9 +14,12 @@ from prefect.client.schemas.objects import StateType
 from prefect.events import AutomationCore, ChangeFlowRunState, EventTrigger, Posture, SendNotification, SequenceTrigger
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.workers.process import ProcessWorker
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from gan.errors import UserError
 
+_POOL = "pipeline"  # in prefect.yaml
 QUEUES = {"gpu": 1, "cpu": 2}  # name -> priority: a worker of both takes what needs a GPU first
 HEARTBEAT_SECONDS = 30  # of the runs of `gan worker`
 SILENT_SECONDS = 300  # and then a run is dead; longer than it takes to start the server anew
@@ -29,8 +35,11 @@ pictures, metrics and log: {{ flow_run|ui_url }}
 def install(repository, *, pool, silent_seconds=SILENT_SECONDS, webhook=None, mail=None):
     """Make or renew all of it; returns a line for each thing. webhook, mail: who is told, see `_blocks`. Raises UserError."""
     lines = asyncio.run(_make_pool(pool))
-    deploy = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
-    done = subprocess.run(deploy, cwd=repository.root, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "prefect.yaml"
+        file.write_text(_in_pool((repository.root / "prefect.yaml").read_text(encoding="utf-8"), pool), encoding="utf-8")
+        deploy = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
+        done = subprocess.run(deploy, cwd=repository.root, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     if done.returncode != 0:
         raise UserError(f"prefect deploy: {' '.join((done.stdout + done.stderr).split())[-500:]}")
     lines.append("what prefect.yaml deploys")
@@ -38,6 +47,22 @@ def install(repository, *, pool, silent_seconds=SILENT_SECONDS, webhook=None, ma
     automations = [_crash_the_dead(silent_seconds), *(_tell(blocks) if blocks else [])]
     asyncio.run(_install(automations))
     return [*lines, *(f"the automation {automation.name}" for automation in automations)]
+
+
+def _in_pool(text, pool):
+    """prefect.yaml's `text` with `pool` in place of the pool "pipeline"; a deployment in a pool of another name stays there."""
+    yaml, buffer = YAML(), io.StringIO()
+    yaml.preserve_quotes = True  # Prefect reads an older YAML, in which more words need them
+    try:
+        content = yaml.load(text)
+        for deployment in content["deployments"]:
+            work_pool = deployment.get("work_pool") or {}
+            if work_pool.get("name") == _POOL:
+                work_pool["name"] = pool
+    except (YAMLError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(f"prefect.yaml: {error}") from None
+    yaml.dump(content, buffer)
+    return buffer.getvalue()
 
 
 async def _make_pool(pool):
