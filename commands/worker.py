@@ -12,13 +12,14 @@ from flows.git import Repository
 from flows.request import Parameters
 from gan.errors import UserError
 
+_NO_NAME = set("/%&<>")  # has a deployment on the server, and each worker is one for its maintenance
 _END_SECONDS = 30  # for the rest, after the stage in progress has saved
 
 
 @click.command()
 @click.option("--pool", default="pipeline", show_default=True, help="The work pool.")
 @click.option("--queue", "queues", multiple=True, default=["cpu"], show_default=True, help="cpu or gpu; repeatable.")
-@click.option("--name", default=socket.gethostname, show_default="the host's", help="Of the worker.")
+@click.option("--name", default=socket.gethostname, show_default="the host's", help="Of the worker; each clone has its own.")
 @click.option("--fetch/--no-fetch", default=True, show_default=True, help="Take up the newest commit of this branch first.")
 @click.pass_context
 def worker(context, pool, queues, name, fetch):
@@ -27,6 +28,8 @@ def worker(context, pool, queues, name, fetch):
     On a new machine: `git clone URL && cd … && make worker`. It takes up the newest commit, makes the environment if the lock has
     changed, and looks at server, clock, remotes and disk before it takes work; what is missing is one line each.
     """
+    if not name or set(name) & _NO_NAME:
+        raise UserError(f"--name {name!r}: expected a name without {' '.join(sorted(_NO_NAME))}")
     repository = Repository.around(Path.cwd())
     os.chdir(repository.root)
     if fetch and _take_up_newest(repository):

@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import sys
+from pathlib import Path
 
 import httpx
 
@@ -12,6 +13,7 @@ from flows.operations.child import run_to_end
 from flows.operations.deployment import HEARTBEAT_SECONDS
 from gan.errors import UserError
 
+_IN_FOLDER = "prefect.deployments.steps.set_working_directory"
 _MAINTENANCE = "30 4 * * 0"  # Sundays, when the nightly run is over
 
 
@@ -53,7 +55,8 @@ def _require_queues(pool, queues):
 async def _plan_maintenance(repository, pool, name):
     """Let the server plan this machine's maintenance; the name of the queue that only this worker takes from.
 
-    What somebody has changed of an earlier plan stays: its parameters, its schedule, and whether it is paused.
+    What somebody has changed of an earlier plan stays: its parameters, its schedule, and whether it is paused. Raises UserError
+    where that is another clone's, which would be maintained no more.
     """
     from prefect import get_client
     from prefect.client.schemas.actions import DeploymentScheduleCreate
@@ -70,6 +73,7 @@ async def _plan_maintenance(repository, pool, name):
     async with get_client() as client:
         with contextlib.suppress(ObjectNotFound):
             earlier = await client.read_deployment_by_name(f"{maintenance.name}/{name}")
+            _require_own(name, earlier, repository)
             parameters = {key: value for key, value in earlier.parameters.items() if key in schema.properties}
             kept = set(DeploymentScheduleCreate.model_fields)
             schedules = [DeploymentScheduleCreate(**one.model_dump(include=kept)) for one in earlier.schedules]
@@ -80,7 +84,7 @@ async def _plan_maintenance(repository, pool, name):
             flow_id=await client.create_flow(maintenance),
             name=name,
             entrypoint="flows/operations/maintenance.py:maintenance",
-            pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(repository.root)}}],
+            pull_steps=[{_IN_FOLDER: {"directory": str(repository.root)}}],
             work_pool_name=pool,
             work_queue_name=queue,
             schedules=schedules,
@@ -89,3 +93,10 @@ async def _plan_maintenance(repository, pool, name):
             parameter_openapi_schema=schema.model_dump_for_openapi(),
         )
     return queue
+
+
+def _require_own(name, deployment, repository):
+    for step in deployment.pull_steps or ():
+        folder = Path(step.get(_IN_FOLDER, {}).get("directory", repository.root))
+        if folder != repository.root and (folder / ".git").exists():
+            raise UserError(f"the worker in {folder} has the name {name}; give this one another with --name")

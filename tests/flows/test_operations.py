@@ -1,5 +1,6 @@
 """What lets the pipeline be left alone: notifications to real receivers, maintenance, checks, the server's settings."""
 
+import asyncio
 import contextlib
 import http.server
 import json
@@ -21,7 +22,7 @@ import pytest
 from benchmarks.server import free_port, prefect_server
 from flows.disk import lack_of_room
 from flows.git import Repository
-from flows.operations import database
+from flows.operations import database, worker
 from flows.operations.checks import connected, of_server
 from flows.operations.database import Database
 from flows.operations.server import read_login, serve, settings
@@ -259,6 +260,49 @@ def test_an_address_that_is_none_is_one_line(tmp_path):
         done = project.gan(command, check=False)
         assert done.returncode == 1 and "(Invalid port: 'abc')" in done.stdout + done.stderr
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow(seconds=40)
+def test_a_pool_of_any_name_gets_the_deployments_and_two_clones_no_name_in_common(tmp_path):
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with prefect_server(prefect_home(tmp_path / "home")) as (url, _):
+        project = make_project(tmp_path, ran=True, api_url=url)
+        shutil.copytree(SOURCE / "flows", project.root / "flows")
+        text = (SOURCE / "prefect.yaml").read_text()
+        text += "\n  - name: elsewhere\n    entrypoint: flows/pipeline.py:pipeline\n    work_pool: {name: theirs}\n"
+        (project.root / "prefect.yaml").write_text(text)
+        project.run(sys.executable, "-m", "prefect", "work-pool", "create", "theirs", "--type", "process")
+        project.gan("deploy", "--pool", "other")
+
+        def deployments(key):
+            return {one["name"]: one[key] for one in Runs(url)._post("/deployments/filter", {})}
+
+        assert deployments("work_pool_name") == dict.fromkeys(("nightly", "request", "cells"), "other") | {"elsewhere": "theirs"}
+        [step] = {json.dumps(deployments("pull_steps")[name]) for name in ("nightly", "request", "cells")}
+        assert "{{ $PIPELINE_HOME }}" in step
+        assert (project.root / "prefect.yaml").read_text() == text
+
+        copy = tmp_path / "copy"
+        shutil.copytree(project.root, copy, symlinks=True)
+        here, there = Repository(project.root), Repository(copy)
+        with temporary_settings({PREFECT_API_URL: url}):
+            assert asyncio.run(worker._plan_maintenance(here, "other", "a-host")) == "machine-a-host"
+            asyncio.run(worker._plan_maintenance(here, "other", "a-host"))
+            with pytest.raises(UserError, match=f"^the worker in {here.root} has the name a-host; give this one another"):
+                worker.run_worker(there, pool="other", queues=["cpu"], name="a-host", stop_seconds=1)
+            here.root.rename(tmp_path / "gone")  # and was moved, perhaps
+            asyncio.run(worker._plan_maintenance(there, "other", "a-host"))
+        assert str(copy) in str(deployments("pull_steps")["a-host"])
+
+
+@pytest.mark.parametrize("name", ["gpu/1", "50%", ""])
+def test_a_worker_of_a_name_that_the_server_refuses_is_one_line(tmp_path, name):
+    command = [sys.executable, "-m", "commands", "worker", "--name", name]
+    environment = os.environ | {"PYTHONPATH": str(SOURCE)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"gan: --name {name!r}: expected a name without % & / < >\n"
 
 
 @pytest.mark.slow(seconds=15)
