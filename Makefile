@@ -67,8 +67,7 @@ lint: env-test ## check style
 	@$(BIN)/python -m ruff check . && $(BIN)/python -m ruff format --check .
 
 lock: ## renew the lock files from requirements*.in (newest versions within their bounds)
-	@"$(FITTING)" -m venv $(VENV)-lock
-	@$(VENV)-lock/bin/pip install --quiet uv
+	@"$(FITTING)" environment.py $(VENV)-lock requirements-installer.lock
 	@for name in requirements requirements-test requirements-bench requirements-live requirements-audit requirements-installer; do \
 	  $(VENV)-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 	    --no-emit-index-url --no-emit-package playwright --no-emit-package pyee $$name.in -o $$name.lock || exit 1; \

@@ -169,6 +169,12 @@ def test_a_checkout_that_was_copied_or_renamed_gets_an_environment_of_its_own(tm
     assert made(first)[0] == "make: '.venv/.installed' is up to date."
 
 
+def test_what_makes_the_lock_files_is_installed_by_its_hash(make, python):
+    python("python3.11", 3, 11)
+    said = make("-n", "lock").stdout
+    assert said.startswith('"python3.11" environment.py .venv-lock requirements-installer.lock\n') and "pip install" not in said
+
+
 def test_the_server_reports_to_nobody(make, python, tmp_path):
     finish(tmp_path, python)
     (tmp_path / ".venv/bin/gan").write_text('#!/bin/sh\nexport -p\necho "$@"\n')
