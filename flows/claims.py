@@ -112,9 +112,9 @@ class Claim:
                 if not self._replace(self._held):
                     self._log("another machine took over what this run makes: nothing was heard of this one for too long")
                     return
-            except GitError:  # out of reach for a moment, perhaps
+            except (GitError, OSError):  # out of reach for a moment, or of memory
                 continue
-        with contextlib.suppress(GitError):  # others will see that it is renewed no more
+        with contextlib.suppress(GitError, OSError):  # others will see that it is renewed no more
             self._give_back()
 
     def _give_back(self):

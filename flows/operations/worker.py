@@ -5,7 +5,6 @@ import contextlib
 import os
 import signal
 import sys
-from pathlib import Path
 
 import httpx
 
@@ -97,6 +96,6 @@ async def _plan_maintenance(repository, pool, name):
 
 def _require_own(name, deployment, repository):
     for step in deployment.pull_steps or ():
-        folder = Path(step.get(_IN_FOLDER, {}).get("directory", repository.root))
-        if folder != repository.root and (folder / ".git").exists():
+        folder = step.get(_IN_FOLDER, {}).get("directory", str(repository.root))
+        if folder != str(repository.root) and os.path.exists(f"{folder}/.git"):  # and not just on another host
             raise UserError(f"the worker in {folder} has the name {name}; give this one another with --name")
