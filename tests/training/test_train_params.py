@@ -28,7 +28,7 @@ def lecture():
             "train: warm_up_steps = 501 reaches into the decay of the rate, which begins after 0.1 of 5001 steps",
         ),
         ({"ema_decay": 1.0}, "train.ema_decay = 1.0: input should be less than 1"),
-        ({"loss": "wasserstein"}, "train.loss = 'wasserstein': input should be 'non_saturating', 'hinge' or 'relativistic'"),
+        ({"loss": "no_such_loss"}, "train.loss = 'no_such_loss': input should be 'non_saturating', 'hinge' or 'relativistic'"),
         ({"compiler": "llvm"}, "train.compiler = 'llvm': input should be 'xla' or 'graph'"),
         ({"compute_precision": "float16"}, "train.compute_precision = 'float16': input should be 'float32' or 'bfloat16'"),
         (
