@@ -1,50 +1,32 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from gan.params import read_file
 from gan.runtime import processor_kind
 from gan.training.params import AdamParams, TrainParams
 
 pytestmark = pytest.mark.usefixtures("tensorflow")
 
+LECTURE = read_file(Path(__file__).resolve().parents[2] / "sets/lecture.yaml")["train"]
 ADAM = AdamParams(learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7, update_clip=0.0)
 
 
 def make_params(**changes):
-    values = {
-        "seed": 0,
+    """The lecture's parameters, smaller."""
+    small = {
         "steps": 60,
         "batch_size": 32,
-        "sampling": "with_replacement",
-        "network": "dense",
-        "conditional": False,
-        "clusters": 0,
         "latent_dim": 10,
         "generator_units": [16],
         "discriminator_units": [16],
-        "leaky_slope": 0.01,
-        "loss": "non_saturating",
-        "update_order": "split",
-        "r1_gamma": 0.0,
-        "r2_gamma": 0.0,
-        "penalty_every_steps": 1,
-        "generator_adam": ADAM,
-        "discriminator_adam": ADAM,
-        "warm_up_steps": 0,
-        "constant_rate_share": 1.0,
-        "final_rate_share": 1.0,
-        "ema_decay": 0.0,
-        "ema_gamma": 8.0,
-        "temperature": 1.0,
-        "compute_precision": "float32",
-        "compiler": "xla",
         "log_every_steps": 10,
         "trajectory_points": 4,
         "threads": 2,
-        "instructions": "avx2",
         "processor": processor_kind(),
-        "device": "cpu",
     }
-    return TrainParams(**{**values, **changes})
+    return TrainParams(**{**LECTURE, **small, **changes})
 
 
 def make_images(count=200):
