@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+import typing
 import zipfile
 
 import numpy as np
@@ -81,6 +82,13 @@ def test_saved_models_are_equal_bytes_and_load_without_this_project(generator, t
 
 CONV_GENERATOR = {"network": "conv", "latent_dim": 64, "units": [48, 24], "leaky_slope": 0.2, "seed": 0}
 CONV_DISCRIMINATOR = {"network": "conv", "units": [24, 48, 128], "leaky_slope": 0.2, "seed": 1}
+SMALL_UNITS = {"dense": ([8], [8]), "conv": ([8, 4], [4, 8, 8])}  # of generator and discriminator
+
+
+def test_every_network_that_a_parameter_can_name_is_tried_below():
+    from gan.training.params import TrainParams
+
+    assert tuple(SMALL_UNITS) == typing.get_args(TrainParams.model_fields["network"].annotation)
 
 
 def test_conv_parameter_counts(tensorflow):
@@ -97,11 +105,11 @@ def test_conv_parameter_counts(tensorflow):
 
 
 @pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.bfloat16)])
-@pytest.mark.parametrize("network", ["dense", "conv"])
+@pytest.mark.parametrize("network", SMALL_UNITS)
 def test_conditional_networks_heed_the_label(tensorflow, network, precision):
     from gan.training.networks import build_discriminator, build_generator, logits_of
 
-    units = {"dense": ([8], [8]), "conv": ([8, 4], [4, 8, 8])}[network]
+    units = SMALL_UNITS[network]
     common = {"network": network, "leaky_slope": 0.2, "precision": precision}
     generator = build_generator(latent_dim=5, units=units[0], seed=0, conditional=True, **common)
     discriminator = logits_of(build_discriminator(units=units[1], seed=1, classes=10, **common))
@@ -119,14 +127,14 @@ def test_conditional_networks_heed_the_label(tensorflow, network, precision):
     assert all(weight.dtype == "float32" for weight in [*generator.weights, *discriminator.weights])
 
 
-@pytest.mark.parametrize("network", ["dense", "conv"])
+@pytest.mark.parametrize("network", SMALL_UNITS)
 def test_the_first_latent_picks_the_cluster(tensorflow, network, tmp_path):
     import keras
 
     from gan.keras_files import load_model, save_model
     from gan.training.networks import build_generator
 
-    units = {"dense": [8], "conv": [8, 4]}[network]
+    units, _ = SMALL_UNITS[network]
     generator = build_generator(
         network=network, latent_dim=3, units=units, leaky_slope=0.2, seed=0, cluster_bounds=[-0.5, 0.0, 0.25]
     )
