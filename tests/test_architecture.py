@@ -50,7 +50,7 @@ def test_a_stage_lists_every_project_file_that_it_imports(name):
     assert stage["cmd"] == f"python -m stages.{name}"
     expected = {str(path.relative_to(ROOT)) for path in project_files(ROOT / "stages" / f"{name}.py")}
     listed = {dep for dep in stage["deps"] if dep.startswith(PACKAGES) and dep.endswith(".py")}
-    assert listed == expected
+    assert listed == expected, f"missing: {sorted(expected - listed)}, needless: {sorted(listed - expected)}"
 
 
 def data_paths(path):
