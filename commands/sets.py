@@ -55,6 +55,8 @@ def use_set(name, params_path, *, steps=None):
 
 def set_path(name):
     """The file of the set `name`; UserError if there is none."""
+    if not set_names():
+        raise UserError(f"there are no sets in {SETS}/; run from the repository's root")
     if name not in set_names():
         raise UserError(f"there is no set {name!r} in {SETS}/; choose from {', '.join(set_names())}")
     return SETS / f"{name}.yaml"

@@ -203,6 +203,8 @@ def test_an_unknown_set_names_the_known_ones(folder):
     done = command(folder, "use", "lectur")
     assert done.returncode == 1
     assert "there is no set 'lectur' in sets/; choose from conditional-350s, conditional-60s" in done.stderr
+    shutil.rmtree(folder / "sets")
+    assert command(folder, "use", "lecture").stderr == "gan: there are no sets in sets/; run from the repository's root\n"
 
 
 def test_the_lectures_set_alone_counts_as_published():
