@@ -99,7 +99,8 @@ def test_two_runs_are_printed_and_shown_on_a_page(project):
     assert "  train.steps: 5 -> 7\n" in output and output.endswith("\ncomparison.html\n")
     page = (project / "comparison.html").read_text()
     assert page.count("<img ") == 3 and page.count("<svg ") == 4 and "have drawn the same latents" in page
-    assert "<code>train.steps</code></th><td><code>5</code></td><td><code>7</code>" in page
+    whole = page.replace("<wbr>", "")  # where a long name may be broken
+    assert "<code>train.steps</code></th><td><code>5</code></td><td><code>7</code>" in whole
     first = page.encode()
     assert gan(project, "versions", "compare", "old", "new", "--page", "again.html")[0] == 0
     assert (project / "again.html").read_bytes() == first
