@@ -19,27 +19,35 @@ from gan.errors import UserError  # noqa: E402
 
 _QUICK_SECONDS, _SLOW_SECONDS = 0.1, 5  # of a test that does not say how long it takes
 _ROOT = Path(__file__).resolve().parents[1]
-_PROGRAMS = pytest.StashKey[str]()
+_PROGRAMS, _SETTINGS = pytest.StashKey[str](), pytest.StashKey[str]()
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job; programs under test inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config):
-    """Have bytecode of this project, and a folder for programs of XLA's, since programs under test start by the hundred.
+    """Let nobody's settings of git or DVC, such as signed commits or a shared cache, reach what is tested.
+
+    And have bytecode of this project, and a folder for programs of XLA's, since programs under test start by the hundred.
 
     Each would compile all that it imports and computes. Copies of the project in temporary folders take the bytecode along.
     """
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # also for what the first process to import a module leaves to the others
     if not hasattr(config, "workerinput"):  # the process that starts the others
+        config.stash[_SETTINGS] = tempfile.mkdtemp(prefix="gan-settings-")
+        settings = Path(config.stash[_SETTINGS]) / "gitconfig"
+        settings.write_text("[safe]\n\tdirectory = *\n")  # the checkout under test may be another user's, as in a container
+        os.environ |= {"GIT_CONFIG_GLOBAL": str(settings), "GIT_CONFIG_NOSYSTEM": "1"}
+        os.environ |= dict.fromkeys(("DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR"), config.stash[_SETTINGS])
         os.environ["GAN_PROGRAMS"] = config.stash[_PROGRAMS] = tempfile.mkdtemp(prefix="gan-programs-")
         for package in ("commands", "flows", "gan", "stages"):
             compileall.compile_dir(_ROOT / package, quiet=2)
 
 
 def pytest_unconfigure(config):
-    if _PROGRAMS in config.stash:
-        shutil.rmtree(config.stash[_PROGRAMS], ignore_errors=True)
+    for folder in (_PROGRAMS, _SETTINGS):
+        if folder in config.stash:
+            shutil.rmtree(config.stash[folder], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
