@@ -30,14 +30,26 @@ def inputs_of(generator):
     """The GeneratorInputs of a Keras model.
 
     With two inputs they are named "latents" float32 [n, latent_dim] and "labels" int32 [n]; a single one is the latents, whatever
-    its name. Raises DataError for a model of any other inputs.
+    its name. Raises DataError for a model of any other inputs, and of several outputs.
     """
     shapes = {tensor.name: list(tensor.shape) for tensor in generator.inputs}
     conditional = set(shapes) == {"latents", "labels"}
     latents = shapes["latents"] if conditional else next(iter(shapes.values()))
     if (len(shapes) != 1 and not conditional) or len(latents) != 2:
         raise DataError(f"expected a generator of latents [n, latent_dim], or of latents and labels [n], got inputs {shapes}")
+    if len(generator.outputs) != 1:
+        raise DataError(f"expected a generator of images alone, got {len(generator.outputs)} outputs")
     return GeneratorInputs(tuple(shapes), latents[1], conditional)
+
+
+def require_images(images):
+    """Raise DataError unless `images`, which a generator gave, are [n, 28, 28, 1] from -1 to 1."""
+    if images.shape[1:] != IMAGE_SHAPE:
+        raise DataError(f"expected images [n, 28, 28, 1] from the generator, got {list(images.shape)}")
+    if not np.isfinite(images).all():
+        raise DataError("the generator's images hold NaN or infinity: its training diverged; lower a learning rate")
+    if np.abs(images).max() > 1:
+        raise DataError(f"expected images in [-1, 1] from the generator, got {images.min()} to {images.max()}")
 
 
 class Sampler:
@@ -66,12 +78,7 @@ class Sampler:
         images = np.concatenate(
             [self._block(latents, labels, slice(start, start + _BLOCK_IMAGES)) for start in range(0, count, _BLOCK_IMAGES)]
         )
-        if images.shape[1:] != IMAGE_SHAPE:
-            raise DataError(f"expected images [n, 28, 28, 1] from the generator, got {list(images.shape)}")
-        if not np.isfinite(images).all():
-            raise DataError("the generator's images hold NaN or infinity: its training diverged; lower a learning rate")
-        if np.abs(images).max() > 1:
-            raise DataError(f"expected images in [-1, 1] from the generator, got {images.min()} to {images.max()}")
+        require_images(images)
         return images, labels
 
     def _block(self, latents, labels, rows):

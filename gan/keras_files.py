@@ -11,7 +11,6 @@ from gan.files import replacing
 
 _MEMBERS = ("config.json", "metadata.json", "model.weights.h5")
 _MAX_CONFIG_BYTES = 1_000_000  # ours have 10,000
-_MAX_DEPTH = 10  # of groups in each other in HDF5
 # Numbers that a layer may give for one image; more only if it has as many bytes of weights, so that a few bytes of configuration
 # cannot ask for gigabytes.
 _MAX_OUTPUT = 1 << 18
@@ -102,23 +101,33 @@ def _declared_sizes(config):
         try:
             model = keras.models.model_from_json(config)
             weights_bytes = sum(math.prod(weight.shape) * np.dtype(weight.dtype).itemsize for weight in model.weights)
-            outputs = [tensor for operation in model.operations for tensor in keras.tree.flatten(operation.output)]
-            return weights_bytes, max(math.prod(tensor.shape[1:]) for tensor in outputs)
+            return weights_bytes, max(math.prod(tensor.shape[1:]) for tensor in _outputs(model))
         finally:
             keras.utils.clear_session()  # else the end of the scope would give them their memory
 
 
-def _require_stored(group, file_bytes, depth=0):
+def _outputs(model):
+    """What each layer of `model` gives, those of models in it included."""
+    import keras
+
+    for layer in model.layers if isinstance(model, keras.Sequential) else model.operations:
+        yield from keras.tree.flatten(layer.output)
+        if isinstance(layer, keras.Model):
+            yield from _outputs(layer)
+
+
+def _require_stored(group, file_bytes, seen=None):
     """The bytes of all arrays in an HDF5 `group`; ValueError unless they lie in the file itself, whole and plain."""
     import h5py
 
-    total = 0
-    if depth > _MAX_DEPTH:
+    total, seen, address = 0, set() if seen is None else seen, h5py.h5o.get_info(group.id).addr
+    if address in seen:  # a walk through all ways to it might never end
         raise ValueError("its groups hold each other")
+    seen.add(address)
     for name in group:
         node = group[name] if isinstance(group.get(name, getlink=True), h5py.HardLink) else None
         if isinstance(node, h5py.Group):
-            total += _require_stored(node, file_bytes, depth + 1)
+            total += _require_stored(node, file_bytes, seen)
         elif isinstance(node, h5py.Dataset) and not node.external and not node.is_virtual and node.dtype.kind in "fiub":
             if node.id.get_storage_size() != node.nbytes:  # compressed, or never written
                 raise ValueError(f"{node.name} says that it has {node.nbytes} bytes, it holds {node.id.get_storage_size()}")

@@ -98,7 +98,11 @@ def _copy(model, class_of, dtype=None):
 
 class _Dense(keras.layers.Dense):
     def call(self, inputs, training=None):
-        sums = product(inputs, tf.convert_to_tensor(self.kernel)) + self.bias
+        if len(inputs.shape) != 2:
+            return super().call(inputs, training=training)
+        sums = product(inputs, tf.convert_to_tensor(self.kernel))
+        if self.use_bias:
+            sums += self.bias
         if self.activation is keras.activations.tanh:
             # no value changes, since tanh is 1 from 10 on; it keeps tanh from the products' library, where its rounding varies
             sums = tf.where(tf.abs(sums) < _TANH_IS_ONE, sums, _TANH_IS_ONE * tf.sign(sums))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from gan.errors import DataError, UserError
-from gan.generators import inputs_of
+from gan.generators import inputs_of, require_images
 from gan.images import tile, to_uint8
 
 MOST_DIGITS = 1000
@@ -30,6 +30,8 @@ def draw_digits(generator, text, *, seed):
 
     latents = np.random.default_rng(seed).standard_normal((len(text), inputs.latent_dim), np.float32)
     labels = np.array([int(character) if character != " " else 0 for character in text], np.int32)
-    cells = to_uint8(np.asarray(function_of(generator)(inputs.arrange(latents, labels))))
+    images = np.asarray(function_of(generator)(inputs.arrange(latents, labels)))
+    require_images(images)
+    cells = to_uint8(images)
     cells[[character == " " for character in text]] = 0
     return tile(cells, columns=len(text))

@@ -53,6 +53,15 @@ def test_an_unconditional_generator_is_refused_with_the_way_out(tensorflow):
         draw_digits(make_generator(0, conditional=False), "1", seed=0)
 
 
+def test_what_the_generator_gives_must_be_images(tensorflow):
+    from gan.pages.digits import draw_digits
+
+    generator = make_generator(0)
+    generator.set_weights([np.full_like(weight, np.nan) for weight in generator.get_weights()])
+    with pytest.raises(DataError, match="NaN or infinity"):
+        draw_digits(generator, "1", seed=0)
+
+
 def command(folder, *arguments):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"}
     done = subprocess.run(

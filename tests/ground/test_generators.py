@@ -75,6 +75,22 @@ def test_a_generator_with_other_inputs_is_refused(keras):
         sampler(keras.Model(inputs, keras.layers.Concatenate()([inputs[0], keras.layers.Reshape((1,))(inputs[1])])))
 
 
+def test_a_generator_that_gives_more_than_images_is_refused(keras):
+    latents = keras.Input((3,), name="latents")
+    with pytest.raises(DataError, match="expected a generator of images alone, got 2 outputs"):
+        sampler(keras.Model(latents, [keras.layers.Dense(1)(latents), keras.layers.Dense(2)(latents)]))
+
+
+def test_dense_layers_of_any_kind_draw(keras):
+    latents = keras.Input((3,), name="latents")
+    rows = keras.layers.Dense(4, use_bias=False)(latents)
+    pixels = keras.layers.Dense(196, activation="tanh")(keras.layers.Reshape((4, 1))(rows))  # of three dimensions
+    model = keras.Model(latents, keras.layers.Reshape((28, 28, 1))(pixels))
+    images, _ = sampler(model).draw(count=5, class_shares=UNIFORM, seed=0)
+    drawn = np.random.default_rng(0).standard_normal((5, 3), np.float32)
+    np.testing.assert_allclose(images, model(drawn), atol=1e-6)
+
+
 def test_a_generator_of_bfloat16_draws_in_float32_as_one_of_float32_does(keras):
     from gan.training.networks import build_generator
 
