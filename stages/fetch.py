@@ -12,7 +12,7 @@ import truststore
 
 from gan.datasets.params import FILE_NAMES, FetchParams, Local
 from gan.datasets.sources import collect_first
-from gan.errors import DataError
+from gan.errors import DataError, UserError
 from gan.files import replacing_folder
 from gan.params import PARAMS, read_section
 from stages.command import run_as_command
@@ -29,6 +29,8 @@ def main():
     truststore.inject_into_ssl()
     sources = list(params.sources)
     if path := os.environ.get(ENVIRONMENT_SOURCE):
+        if not path.isprintable():  # bytes that are no UTF-8 among it
+            raise UserError(f"{ENVIRONMENT_SOURCE} = {ascii(path)}: expected a path of printable characters")
         sources.insert(0, Local(kind="local", path=path))
     with replacing_folder(RAW) as folder:
         if collect_first(sources, params.files, folder, params.network) is None:

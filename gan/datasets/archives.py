@@ -21,7 +21,17 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _ZIP_MAGIC = b"PK\x03\x04"
 # the other methods of a zip decode as much as they please in one call: a few kilobytes can fill the memory
 _BOUNDED_ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_BROKEN = (EOFError, OSError, RuntimeError, ValueError, zlib.error, zipfile.BadZipFile, tarfile.TarError)
+_BROKEN = (
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    ArithmeticError,  # of a length in a tar that no machine could count
+    LookupError,
+    zlib.error,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+)
 
 
 def size_limit_bytes(files):
@@ -32,7 +42,8 @@ def size_limit_bytes(files):
 def take_files(path, files, into):
     """Copy the `files` (name to ExpectedFile) out of the folder, zip or tar(.gz) at `path` into the folder `into`, decoded.
 
-    Members are recognized whatever their folder, a `.gz` at the end, and `.`, `_` or `-` between the words of their names.
+    Members are recognized whatever their folder (in a folder, up to two folders down), a `.gz` at the end, and `.`, `_` or `-`
+    between the words of their names.
     Raises DataError in one line if a file is missing, damaged or not the expected one, or if the archive is unsafe.
     """
     missing = dict.fromkeys(files, "not there")

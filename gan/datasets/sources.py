@@ -104,8 +104,10 @@ def pip_index_url():
         listing = subprocess.run([*pip, "config", "list"], capture_output=True, text=True, timeout=30).stdout
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return None
-    found = re.search("^global.index-url=(.*)$", listing, re.MULTILINE)
-    return ast.literal_eval(found[1]) if found else None
+    # of pip's commands' own sections those of the two that would fetch a package, before what holds for all of them
+    found = dict(re.findall(r"^(global|install|download)\.index-url=(.*)$", listing, re.MULTILINE))
+    chosen = next((found[section] for section in ("download", "install", "global") if section in found), None)
+    return ast.literal_eval(chosen) if chosen else None
 
 
 @contextlib.contextmanager

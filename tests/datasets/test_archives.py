@@ -154,6 +154,14 @@ def test_a_zip_with_damaged_contents_is_refused(tmp_path, into):
     assert "CRC" in refusal(path, into)
 
 
+def test_a_tar_with_a_length_beyond_all_machines_is_refused(tmp_path, into):
+    header = tarfile.TarInfo("pax")
+    header.type, record = tarfile.XHDTYPE, b"99999999999999999999 path=x\n"
+    header.size = len(record)
+    (tmp_path / "given").write_bytes(header.tobuf() + record.ljust(512, b"\0") + bytes(1024))
+    assert "damaged" in refusal(tmp_path / "given", into)
+
+
 @pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/tmp/evil", "..\\evil", "C:\\evil", f"../into/{IMAGES}", "../a\nb"])
 @pytest.mark.parametrize("write", [write_zip, write_tar])
 def test_a_member_outside_is_refused_even_beside_good_files(tmp_path, into, write, name):

@@ -117,6 +117,11 @@ def test_waits_double(server, tmp_path, monkeypatch):
     assert waits == [8, 16, 30, 30]
 
 
+@pytest.mark.parametrize("url", ["http://[::1/file.gz", "http://user:secret@ho\u2100st/file.gz"])
+def test_what_is_no_url_is_one_line_without_its_password(tmp_path, url):
+    assert failure(url, tmp_path / "file") == "not a valid URL"
+
+
 def test_a_host_that_does_not_exist_is_asked_for_once(tmp_path, caplog):
     caplog.set_level("INFO", "gan")
     message = failure("http://no-such-host.invalid/file.gz", tmp_path / "file")

@@ -216,6 +216,9 @@ def test_the_index_of_pips_configuration_is_found(monkeypatch, tmp_path):
     monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
     (tmp_path / "pip.conf").write_text("[global]\nindex-url = https://someone:secret@index.invalid/simple\n")
     assert sources.pip_index_url() == "https://someone:secret@index.invalid/simple"
+    with open(tmp_path / "pip.conf", "a") as file:
+        file.write("[install]\nindex-url = https://nearer.invalid/simple\n")
+    assert sources.pip_index_url() == "https://nearer.invalid/simple"
 
 
 def test_without_any_there_is_none(monkeypatch):

@@ -93,6 +93,13 @@ def test_the_environments_source_is_tried_first(server, tmp_path, kind):
     assert server.requests == []
 
 
+def test_a_source_of_unreadable_characters_is_refused(tmp_path):
+    write_params(tmp_path, [{"kind": "local", "path": "elsewhere"}])
+    result = subprocess.run(**command(tmp_path, MNIST_SOURCE=os.fsdecode(b"/tmp/\xff")))
+    assert result.returncode == 1 and len(result.stderr.splitlines()) == 1
+    assert "expected a path of printable characters" in result.stderr
+
+
 def test_after_the_environments_source_the_others_are_tried(server, tmp_path):
     write_params(tmp_path, [{"kind": "mirror", "url": mirror(server)}])
     result = subprocess.run(**command(tmp_path, MNIST_SOURCE="/nowhere"))
