@@ -99,7 +99,10 @@ def train(engine, run, *, save, checkpoint_every_seconds, stop_requested, on_log
         run.next_step += count
         step = run.next_step - 1
         if step % params.log_every_steps == 0:
-            run.snapshots[step] = to_uint8(engine.samples(run.state))
+            images = engine.samples(run.state)
+            if not np.isfinite(images).all():  # a row of losses is from before its step's update
+                raise NonFiniteError(f"step {step}: the generator's images are not finite")
+            run.snapshots[step] = to_uint8(images)
         if step in keep:
             run.trajectory[step] = engine.generator_weights(run.state)
         if step in run.snapshots:

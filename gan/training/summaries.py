@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from gan.arrays import load_archive
+from gan.errors import DataError
 
 SAMPLES = "samples.png"  # the newest samples, for whoever does not read event files
 ARCHITECTURE = "generator.json"  # Keras' description of the generator whose weights lie beside it
@@ -143,10 +144,17 @@ def generators_in(folder):
 
 
 def load_generator(folder):
-    """The Keras model whose weights lie in a run's folder; its own are not those of any step. Raises OSError."""
+    """The Keras model whose weights lie in a run's folder; its own are not those of any step. Raises OSError, DataError."""
     import keras
 
-    return keras.models.model_from_json((folder / ARCHITECTURE).read_text(encoding="utf-8"))
+    path = folder / ARCHITECTURE
+    try:
+        model = keras.models.model_from_json(path.read_text(encoding="utf-8"))
+    except (ValueError, TypeError, LookupError, AttributeError):  # after a power cut it may be empty
+        model = None
+    if not isinstance(model, keras.Model):
+        raise DataError(f"{path}: not the description of a generator")
+    return model
 
 
 def load_generator_weights(path):

@@ -80,6 +80,16 @@ def test_each_generator_is_measured_once_and_only_where_there_is_a_judge(runs, t
     assert capsys.readouterr().out == f"{run.name}: step 7, FID of 1000 samples {fid:.1f}\n"
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
+def test_a_damaged_description_of_a_generator_waits(runs, tmp_path, text):
+    live, run, _ = runs
+    (run / "generator.json").write_text(text)
+    with contextlib.chdir(tmp_path):
+        make_judge()
+        QuickFid(live).look()
+    assert not (run / "quick FID").exists()
+
+
 def start(folder):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment.pop("GAN_SCRATCH", None)

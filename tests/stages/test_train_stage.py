@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -230,6 +231,16 @@ def test_diverging_training_stops_with_the_step_in_one_line(tmp_path):
     assert "training diverged: step " in output
     assert "Traceback" not in output
     assert not (tmp_path / "data/model").exists()
+
+
+def test_training_that_diverges_in_a_log_step_stops_in_one_line(tmp_path):
+    """The losses of a step are from before its update: its images may be the first that are not finite."""
+    adam = {"learning_rate": 1.0, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7, "update_clip": 0.0}
+    networks = {"generator_units": [8], "discriminator_units": [256] * 8, "latent_dim": 4, "batch_size": 4}
+    make_workplace(tmp_path, generator_adam=adam, discriminator_adam=adam, log_every_steps=1, **networks)
+    code, output = finish(tmp_path)
+    assert code == 1 and "Traceback" not in output
+    assert re.search(r"training diverged: step \d+: the generator's images are not finite", output)
 
 
 @pytest.mark.parametrize(
