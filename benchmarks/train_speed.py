@@ -29,6 +29,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # run as a file, it must find the project
 
+from benchmarks.peers.protocol import BATCH_SIZE  # noqa: E402
 from gan.errors import UserError  # noqa: E402
 from gan.images import CLASSES  # noqa: E402
 
@@ -124,7 +125,7 @@ def main():
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", default="lecture", help="the file of sets/ whose step it is (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, help="images a step (default: the set's)")
+    parser.add_argument("--batch-size", type=int, help="images a step, of conv sets (default: the set's)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each implementation (default 5)")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each turn (default 2)")
     parser.add_argument(
@@ -184,6 +185,8 @@ def read_train(name, *, batch_size=None):
     peers_step = {"dense": ("non_saturating", "split", 0, False, 0), "conv": ("non_saturating", "alternating", 0, True, 0)}
     if step != peers_step[params.network]:
         raise UserError(f"{path}: the peers train the lecture's step and that of class-conditional, alternating sets alone")
+    if params.network == "dense" and params.batch_size != BATCH_SIZE:
+        raise UserError(f"{path}: the peers of dense sets train {BATCH_SIZE} images a step, not {params.batch_size}")
     return content
 
 

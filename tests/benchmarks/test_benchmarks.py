@@ -53,6 +53,12 @@ def test_a_set_that_no_peer_trains_is_refused():
         train_speed.read_train("nosuch")
 
 
+def test_a_batch_size_that_the_dense_peers_do_not_train_is_refused():
+    assert train_speed.read_train("lecture", batch_size=300)["batch_size"] == 300
+    with pytest.raises(UserError, match=r"lecture.yaml: the peers of dense sets train 300 images a step, not 64"):
+        train_speed.read_train("lecture", batch_size=64)
+
+
 def test_the_peers_of_convolutions_have_the_sets_networks_and_schedules(tensorflow):
     from gan.training import schedules
     from gan.training.networks import build_discriminator, build_generator
