@@ -2,7 +2,9 @@
 
 Trains the default parameters for --steps steps under each setting, in a process of its own, and prints a Markdown table with the
 start of the sha256 of all weights, whether they equal those of the setting as shipped, steps per second, and their ratio to the
-setting as shipped: the median over --rounds, in each of which all settings take turns.
+setting as shipped: the median over --rounds, in each of which all settings take turns. A setting that this processor has no
+instructions for, or whose process fails, has a row without figures. Ends with 1 where a process failed, or where a setting that
+must give the bytes as shipped gives others.
 """
 
 import argparse
@@ -17,6 +19,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from gan.errors import UserError  # noqa: E402 (run as a file, it must find the project)
+from gan.runtime import require_instructions  # noqa: E402
+
+MAY_DIFFER = {"instructions", "own_products", "compiler"}  # what may give other bytes; whatever else differs must not
 # label -> what differs from the setting as shipped: fields of TrainParams, block_steps, cores, or variables of the environment
 SETTINGS = {
     "as shipped: AVX2, 2 threads, blocks of 25, XLA": {},
@@ -60,16 +66,43 @@ def main():
         parser.error("--rounds must be at least 1")
     wanted = [label for index, label in enumerate(SETTINGS) if index == 0 or any(text in label for text in arguments.only)]
     chosen = {label: SETTINGS[label] for label in wanted}
-    results = {label: [] for label in chosen}
+    results, failed = {label: [] for label in chosen}, set()
+    skipped = {label for label, changes in chosen.items() if refused(label, changes)}
     for number in range(arguments.rounds):
         for label, changes in chosen.items():
+            if label in skipped | failed:
+                continue
             print(f"round {number + 1} of {arguments.rounds}: {label}", file=sys.stderr, flush=True)
-            results[label].append(run_child(changes, arguments))
+            if row := run_child(changes, arguments):
+                results[label].append(row)
+            elif label == wanted[0]:
+                sys.exit(f"{label}: its process failed, and there is nothing to compare with; its error stands above")
+            else:
+                failed.add(label)
+                results[label] = []
     print(table(results, arguments.steps))
+    sys.exit(1 if failed or differing(results) else 0)
+
+
+def refused(label, changes):
+    """Whether this processor lacks the instructions that the setting names; says so."""
+    try:
+        require_instructions(changes.get("instructions", "native"))
+    except UserError as error:
+        print(f"{label}: left out: {error}", file=sys.stderr, flush=True)
+        return True
+    return False
+
+
+def differing(results):
+    """The labels of those `results`, as `table` takes them, that have other bytes than the first and must not."""
+    first = next(iter(results.values()))[0]["sha256"]
+    must = [label for label in results if not MAY_DIFFER & SETTINGS[label].keys()]
+    return [label for label in must if any(row["sha256"] != first for row in results[label])]
 
 
 def run_child(changes, arguments):
-    """Train in a process of its own under `changes`: {"sha256", "steps_per_second"}."""
+    """Train in a process of its own under `changes`: {"sha256", "steps_per_second"}, or None if it failed."""
     environment = {name: value for name, value in changes.items() if name.isupper()}
     settings = {name: value for name, value in changes.items() if not name.isupper()}
     command = [
@@ -84,7 +117,8 @@ def run_child(changes, arguments):
     ]
     done = subprocess.run(command, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        sys.exit(f"the process for {changes} ended with code {done.returncode}; its error stands above")
+        print(f"the process for {changes} ended with code {done.returncode}; its error stands above", file=sys.stderr)
+        return None
     return json.loads(done.stdout)
 
 
@@ -120,13 +154,16 @@ def train(images_path, steps, *, block_steps=None, cores=None, own_products=Fals
 
 
 def table(results, steps):
-    """Markdown from {label: a dict {"sha256", "steps_per_second"} for each round}, the setting as shipped first."""
+    """Markdown from {label: a dict {"sha256", "steps_per_second"} for each round, or none}, the setting as shipped first."""
     shipped = next(iter(results.values()))
     lines = [
         f"| setting | sha256 of all weights after {steps} steps | as shipped? | steps/s | ratio |",
         "| --- | --- | --- | --- | --- |",
     ]
     for label, rounds in results.items():
+        if not rounds:
+            lines.append(f"| {label} | – | – | – | – |")
+            continue
         digests = sorted({row["sha256"] for row in rounds})
         same = "yes" if digests == [shipped[0]["sha256"]] else "no"
         speed = statistics.median(row["steps_per_second"] for row in rounds)

@@ -3,7 +3,8 @@
 Each setting works in a folder of its own, from the same MNIST files: other cores, shells that ask for other kernels, this
 processor disguised as models without AVX-512 (at its own speed; needs a C compiler and Linux' faulting of CPUID), and, where
 qemu-user is installed, emulated processors without AVX-512 and with other caches. Prints a Markdown table: a row an output, a
-column a setting, the start of the sha256 of the output, and for the settings after the first whether it is the same.
+column a setting, the start of the sha256 of the output, and for the settings after the first whether it is the same. Ends with 1
+where a stage failed or an output differs.
 
     python -m benchmarks.stage_bytes                             # the default set in full: about two minutes a setting
     python -m benchmarks.stage_bytes --disguise                  # the same, with this processor as other models too
@@ -124,6 +125,7 @@ def main():
             workplace = make_workplace(folder / str(number), small=arguments.small, overrides=arguments.overrides)
             results[label] = run_stages(workplace, stages, label, **changes)
         print(table(results))
+        sys.exit(0 if alike(results) else 1)
     except UserError as error:
         parser.error(str(error))
     finally:
@@ -198,6 +200,12 @@ def run_stages(folder, stages, label, *, cores=None, processor=None, numpy_witho
 
 def files(folder):
     return sorted(path.relative_to(folder) for path in (folder / "data").rglob("*") if path.is_file())
+
+
+def alike(results):
+    """Whether no stage failed under any setting of `results`, as `table` takes them, and all have the same outputs."""
+    first, *others = results.values()
+    return not any(name.startswith("stage ") for name in first) and all(other == first for other in others)
 
 
 def table(results):

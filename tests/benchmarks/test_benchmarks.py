@@ -15,6 +15,7 @@ import pytest
 
 from benchmarks import engine_bytes, judges, parity, pipeline, sharing, stage_bytes, train_speed
 from benchmarks.peers import conv_protocol
+from gan import runtime
 from gan.errors import UserError
 from gan.lecture import PUBLISHED_LOG
 
@@ -188,6 +189,28 @@ def test_engine_bytes_compares_digests_and_speeds_round_by_round():
     assert "| shipped | `aaaaaaaaaaaa` | yes | 20 | 1.00 |" in text
     assert "| other | `bbbbbbbbbbbb` | no | 12 | 0.70 |" in text
     assert "| unsteady | `aaaaaaaaaaaa`, `dddddddddddd` | no | 20 | 1.00 |" in text
+
+
+def test_engine_bytes_leaves_out_what_the_processor_lacks_and_says_what_must_not_differ(monkeypatch, capsys):
+    no_such = {"what": ({"no_such_flag"}, "X", "X"), **runtime.INSTRUCTIONS}
+    monkeypatch.setattr(runtime, "INSTRUCTIONS", no_such)
+    assert engine_bytes.refused("the newest", {"instructions": "what"})
+    assert "the newest: left out: instructions = 'what'" in capsys.readouterr().err
+    assert not any(engine_bytes.refused("x", changes) for changes in ({}, {"threads": 1}, {"instructions": "native"}))
+
+    shipped, again, avx512 = list(engine_bytes.SETTINGS)[0], "the same again", "instructions: avx512"
+    same, other = ([{"sha256": digit * 64, "steps_per_second": 10}] for digit in "ab")
+    assert "| instructions: avx512 | – | – | – | – |" in engine_bytes.table({shipped: same, avx512: []}, 5)
+    assert engine_bytes.differing({shipped: same, again: same, avx512: other}) == []
+    assert engine_bytes.differing({shipped: same, again: other, avx512: []}) == [again]
+
+
+def test_stage_bytes_are_alike_where_no_stage_failed_and_no_output_differs():
+    good, failed = {"data/a": "a" * 64}, {"stage a": "ended with code 1"}
+    assert stage_bytes.alike({"here": good}) and stage_bytes.alike({"here": good, "there": dict(good)})
+    for there in ({"data/a": "b" * 64}, {}, good | failed, good | {"data/b": "b" * 64}):
+        assert not stage_bytes.alike({"here": good, "there": there})
+    assert not stage_bytes.alike({"here": failed, "there": failed})
 
 
 def test_stage_bytes_compares_every_output_with_the_first_setting():
