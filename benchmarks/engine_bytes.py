@@ -19,7 +19,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from gan.errors import UserError  # noqa: E402 (run as a file, it must find the project)
+from benchmarks.command import run_as_command  # noqa: E402 (run as a file, it must find the project)
+from benchmarks.peers.protocol import require_images  # noqa: E402
+from gan.errors import UserError  # noqa: E402
 from gan.runtime import require_instructions  # noqa: E402
 
 MAY_DIFFER = {"instructions", "own_products", "compiler"}  # what may give other bytes; whatever else differs must not
@@ -57,13 +59,15 @@ def main():
     )
     parser.add_argument("--one", help=argparse.SUPPRESS)  # the child's settings, JSON
     arguments = parser.parse_args()
-    if not arguments.images.exists():
-        parser.error(f"{arguments.images} is missing; run `dvc repro fetch`")
     if arguments.one:
         print(json.dumps(train(arguments.images, arguments.steps, **json.loads(arguments.one))))
         return
-    if arguments.rounds < 1:
-        parser.error("--rounds must be at least 1")
+    if arguments.rounds < 1 or arguments.steps < 1:
+        parser.error("--rounds and --steps must be at least 1")
+    try:
+        require_images(arguments.images)
+    except UserError as error:
+        parser.error(str(error))
     wanted = [label for index, label in enumerate(SETTINGS) if index == 0 or any(text in label for text in arguments.only)]
     chosen = {label: SETTINGS[label] for label in wanted}
     results, failed = {label: [] for label in chosen}, set()
@@ -175,4 +179,4 @@ def table(results, steps):
 
 
 if __name__ == "__main__":
-    main()
+    run_as_command(main)

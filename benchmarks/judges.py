@@ -19,6 +19,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+from benchmarks.command import run_as_command  # noqa: E402 (run as a file, it must find the project)
+
 NORMALIZED = ROOT / "data/normalized"
 REAL = "real test images"
 
@@ -31,6 +34,12 @@ def main():
     arguments = parser.parse_args()
     if arguments.seeds < 2:
         parser.error("--seeds must be at least 2: one judge has no spread")
+    try:
+        if arguments.log:
+            with open(arguments.log, "a"):  # before minutes of work
+                pass
+    except OSError as error:
+        parser.error(f"--log: {error}")
     missing = [path for path in [NORMALIZED / "train_images.npy", *arguments.generators] if not path.exists()]
     if missing:
         parser.error(f"{missing[0]} is missing; `dvc repro` makes it")
@@ -111,4 +120,4 @@ def _number(value):
 
 
 if __name__ == "__main__":
-    main()
+    run_as_command(main)

@@ -18,7 +18,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from gan.lecture import PUBLISHED_LOG, TAIL_LOG_LINES, published_tail_mean  # noqa: E402 (run as a file, it must find the project)
+from benchmarks.command import run_as_command  # noqa: E402 (run as a file, it must find the project)
+from benchmarks.peers.protocol import read_images, require_images  # noqa: E402
+from gan.errors import UserError  # noqa: E402
+from gan.lecture import PUBLISHED_LOG, TAIL_LOG_LINES, published_tail_mean  # noqa: E402
 
 COLUMNS = ("G loss", "D loss", "D accuracy %")
 EARLY, TAIL = list(PUBLISHED_LOG)[:-TAIL_LOG_LINES], list(PUBLISHED_LOG)[-TAIL_LOG_LINES:]
@@ -39,10 +42,13 @@ def main():
     arguments = parser.parse_args()
     if arguments.seeds < 2 or arguments.keras_seeds < 2:
         parser.error("a spread needs at least 2 seeds")
-    if not arguments.images.exists():
-        parser.error(f"{arguments.images} is missing; run `dvc repro fetch`")
+    if arguments.steps < 1 or arguments.keras_steps < 0:
+        parser.error("--steps must be at least 1, and --keras-steps at least 0")
+    try:
+        require_images(arguments.images)
+    except UserError as error:
+        parser.error(str(error))
 
-    from benchmarks.peers.protocol import read_images
     from gan.params import read_section
     from gan.runtime import start_tensorflow
     from gan.training.params import TrainParams
@@ -138,4 +144,4 @@ def prediction_z(expected, values):
 
 
 if __name__ == "__main__":
-    main()
+    run_as_command(main)

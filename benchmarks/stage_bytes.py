@@ -24,6 +24,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.command import run_as_command
 from flows.overrides import apply
 from gan.errors import UserError
 from gan.kernels import pin_numpy
@@ -108,6 +109,8 @@ def main():
     stages = arguments.stages.split(",")
     if unknown := [stage for stage in stages if stage not in STAGES]:
         parser.error(f"--stages: there is no {unknown[0]}; choose from {', '.join(STAGES)}")
+    if arguments.keep and arguments.keep.exists() and (not arguments.keep.is_dir() or any(arguments.keep.iterdir())):
+        parser.error(f"--keep: {arguments.keep} is not an empty folder")
     if not (ROOT / "data/raw/train-images-idx3-ubyte").exists():
         parser.error("data/raw is missing; run `dvc repro fetch`")
     if arguments.emulate and not shutil.which(EMULATOR):
@@ -224,4 +227,4 @@ def table(results):
 
 if __name__ == "__main__":
     pin_numpy()
-    main()
+    run_as_command(main)

@@ -18,6 +18,7 @@ torch.compile keeps the kernels that g++ made for it in a folder. Here that is e
 import argparse
 import dataclasses
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -29,7 +30,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # run as a file, it must find the project
 
-from benchmarks.peers.protocol import BATCH_SIZE  # noqa: E402
+from benchmarks.command import run_as_command  # noqa: E402
+from benchmarks.peers.protocol import BATCH_SIZE, require_images  # noqa: E402
 from gan.errors import UserError  # noqa: E402
 from gan.images import CLASSES  # noqa: E402
 
@@ -148,6 +150,7 @@ def parse_arguments():
     )
     arguments = parser.parse_args()
     try:
+        require_images(arguments.images)
         arguments.train = read_train(arguments.set, batch_size=arguments.batch_size)
     except UserError as error:
         parser.error(str(error))
@@ -156,10 +159,8 @@ def parse_arguments():
     unknown = set(arguments.peers) - set(peers)
     if unknown:
         parser.error(f"unknown peers: {', '.join(sorted(unknown))}; known: {', '.join(peers)}")
-    if arguments.rounds < 1 or arguments.seconds <= 0:
+    if arguments.rounds < 1 or not 0 < arguments.seconds < math.inf:  # written so that NaN is refused
         parser.error("--rounds and --seconds must be positive")
-    if not arguments.images.exists():
-        parser.error(f"{arguments.images} is missing; run `dvc repro fetch`")
     arguments.images = arguments.images.resolve()
     foreign = any(peers[name].foreign for name in arguments.peers)
     if foreign and not arguments.peers_python.exists():
@@ -388,4 +389,4 @@ def log(message):
 
 
 if __name__ == "__main__":
-    main()
+    run_as_command(main)

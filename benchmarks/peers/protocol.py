@@ -35,6 +35,19 @@ def serve(make_peer):
         print(json.dumps(_answer(peer, request)), file=answers)
 
 
+def require_images(path):
+    """Raise DataError unless the IDX file at `path` (a Path) is there and holds images of 28 x 28."""
+    from gan.errors import DataError
+
+    if not path.is_file():
+        raise DataError(f"{path} is missing; run `dvc repro fetch`")
+    with open(path, "rb") as file:
+        header = [int.from_bytes(file.read(4), "big") for _ in range(4)]
+    count = header[1]
+    if header != [0x803, count, 28, 28] or count < 1 or path.stat().st_size != 16 + 784 * count:
+        raise DataError(f"{path}: not an IDX file of images of 28 x 28")
+
+
 def read_images(path):
     """The images of an IDX file as uint8 [n, 28, 28, 1]."""
     import numpy as np

@@ -261,6 +261,37 @@ def test_help(script):
     assert "Markdown" in done.stdout or "Prints" in done.stdout or "prints" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("command", "error"),
+    [
+        ("judges --log /nosuch/x {images}", "--log: [Errno 2]"),
+        ("train_speed --seconds nan --peers numpy --images {images}", "--seconds must be positive"),
+        ("train_speed --peers numpy --images {other}", "other: not an IDX file of images of 28 x 28"),
+        ("engine_bytes --steps 0 --images {images}", "--steps must be at least 1"),
+        ("engine_bytes --images {other}", "other: not an IDX file"),
+        ("parity --steps 0 --images {images}", "--steps must be at least 1"),
+        ("parity --images {other}", "other: not an IDX file"),
+        ("stage_bytes --keep {folder}", "is not an empty folder"),
+    ],
+)
+def test_odd_arguments_are_one_line_at_once(command, error, tmp_path):
+    numbers = b"".join(number.to_bytes(4, "big") for number in (0x803, 2, 28, 28))
+    (tmp_path / "images").write_bytes(numbers + bytes(2 * 784))
+    (tmp_path / "other").write_bytes(b"no images" * 100)
+    script, *words = command.format(images=tmp_path / "images", other=tmp_path / "other", folder=tmp_path).split()
+    command = [sys.executable, "-m", f"benchmarks.{script}", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and error in done.stderr.splitlines()[-1], done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_error_of_the_users_is_one_line():
+    program = "import sys; from benchmarks.command import run_as_command; from gan.errors import DataError\n"
+    program += "def main(): raise DataError('x: damaged')\nsys.argv = ['benchmarks/judges.py']; run_as_command(main)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "benchmarks/judges.py: x: damaged\n")
+
+
 def test_judges_spread_stands_beside_the_stated_noise():
     by_judge = [{"fid": value, "fid_std": 0.5, "classes": 9, "classes_std": 0.0} for value in (50.0, 54.0)]
     # mean 52, deviation 4 / sqrt(2) = 2.828, 5.7 times 0.5

@@ -1,0 +1,49 @@
+"""What the benchmarks' command lines share: errors in one line, an end by Ctrl-C or SIGTERM, and children that end with it."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+
+from gan.errors import UserError
+
+_END_SECONDS = 10  # for a child to end by itself
+
+
+def run_as_command(main):
+    """Run `main()`: a UserError ends it in one line with code 1, Ctrl-C and SIGTERM with 130 after its `finally` blocks."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"{os.path.relpath(sys.argv[0])}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@contextlib.contextmanager
+def child(command, **options):
+    """The process of `command` (Popen's `options`) in a session of its own; it and all its children end with the block."""
+    process = subprocess.Popen(command, start_new_session=True, **options)
+    try:
+        yield process
+    finally:
+        end_group(process)
+
+
+def end_group(process):
+    """End `process`, which leads a group, and all others in it."""
+    _signal(process, signal.SIGTERM)
+    try:
+        process.wait(_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        _signal(process, signal.SIGKILL)
+        process.wait()
+
+
+def _signal(process, number):
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS says the latter of a group that has ended
+        os.killpg(process.pid, number)
