@@ -1,3 +1,4 @@
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 
 from gan.errors import UserError
-from gan.training.checkpoints import Scratch
+from gan.params import read_section
+from gan.training.checkpoints import Scratch, run_key
+from gan.training.params import TrainParams
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -168,11 +171,12 @@ def test_a_run_that_saved_nothing_leaves_no_folder(tmp_path):
 
 CONTENDER = textwrap.dedent(
     """
-    import os, sys
+    import os, sys, time
     from pathlib import Path
     from gan.training.checkpoints import Scratch
     alone = Path(sys.argv[1]) / "alone"
-    for _ in range(40):
+    time.sleep = lambda seconds: os.sched_yield()  # a race needs contenders that are awake when the lock goes
+    for _ in range(2000):
         with Scratch(sys.argv[1], "key", wait_seconds=60, log=lambda line: None):
             os.close(os.open(alone, os.O_CREAT | os.O_EXCL))
             alone.unlink()
@@ -188,9 +192,6 @@ def test_a_lock_that_is_removed_each_time_still_lets_one_process_in_at_a_time(tm
 
 
 def test_a_change_of_any_file_that_training_runs_gives_another_key(tmp_path):
-    from gan.params import read_section
-    from gan.training.checkpoints import run_key
-    from gan.training.params import TrainParams
     from stages.command import code_files
 
     params = read_section(ROOT / "params.yaml", "train", TrainParams)
@@ -208,6 +209,25 @@ def test_a_change_of_any_file_that_training_runs_gives_another_key(tmp_path):
         path.write_bytes(content + b"\n")
         assert run_key(params, pixels, None, code_files=copies) != key, path
         path.write_bytes(content)
+
+
+def test_a_change_of_the_data_or_of_a_library_gives_another_key(monkeypatch):
+    params = read_section(ROOT / "params.yaml", "train", TrainParams)
+    pixels, labels = np.zeros((2, 28, 28, 1), np.uint8), np.zeros(2, np.uint8)
+    another_pixel, another_label = pixels.copy(), labels.copy()
+    another_pixel[1, 27, 27, 0] = another_label[1] = 1
+
+    def key(pixels, labels):
+        return run_key(params, pixels, labels, code_files={})
+
+    keys = [key(pixels, labels), key(another_pixel, labels), key(pixels, another_label), key(pixels, None)]
+    version = importlib.metadata.version
+    for library in ("tensorflow", "keras", "numpy", "scipy"):
+        monkeypatch.setattr(importlib.metadata, "version", lambda name, other=library: version(name) + "+x" * (name == other))
+        keys.append(key(pixels, labels))
+    assert len(set(keys)) == 8
+    monkeypatch.undo()
+    assert key(pixels.copy(), labels.copy()) == keys[0]
 
 
 @pytest.mark.slow
