@@ -26,7 +26,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import sharing  # noqa: E402 (run as a file, it must find its neighbours first)
+from benchmarks.command import child, run_as_command  # noqa: E402
 from benchmarks.server import prefect_environment, prefect_server  # noqa: E402
+from gan.errors import UserError  # noqa: E402
 
 RUNNING = re.compile(r"^Running stage '(?P<name>[^']+)'")
 # Stands before the real interpreter on PATH: notes when each stage's process begins and ends.
@@ -148,18 +150,19 @@ def stage_environment(folder):
 def run_from_scratch(tree, environment, folder):
     """Run everything: ({stage: {"wall", "process", "imports"}} in seconds, total seconds)."""
     began = time.time()
-    process = subprocess.Popen(
-        [beside_python("dvc"), "repro"], cwd=tree, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    options = {"cwd": tree, "env": environment, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     starts, lines = [], []
-    for line in process.stdout:
-        lines.append(line)
-        if match := RUNNING.match(line):
-            starts.append((match["name"], time.time()))
-            log(f"  {match['name']}")
-    ended = time.time()
-    if process.wait():
-        sys.exit("".join(lines[-20:]) + "dvc repro failed; its output stands above")
+    with child([beside_python("dvc"), "repro"], **options) as process:
+        for line in process.stdout:
+            lines.append(line)
+            if match := RUNNING.match(line):
+                starts.append((match["name"], time.time()))
+                log(f"  {match['name']}")
+        ended = time.time()
+        if process.wait():
+            sys.exit("".join(lines[-20:]) + "dvc repro failed; its output stands above")
+    if not starts:
+        raise UserError("dvc repro ran no stage, so there is nothing to time")
     stages = {"(DVC before the first stage)": {"wall": starts[0][1] - began, "process": 0.0, "imports": 0.0}}
     ends = [start for _, start in starts[1:]] + [ended]
     for (name, start), end in zip(starts, ends, strict=True):
@@ -192,9 +195,11 @@ def times(command, tree, repeats, **variables):
     seconds = []
     for _ in range(repeats + 1):
         began = time.monotonic()
-        done = subprocess.run(command, cwd=tree, env=environment, text=True, capture_output=True, check=False)
-        if done.returncode:
-            sys.exit(f"{done.stdout[-2000:]}{done.stderr[-2000:]}\n{' '.join(command)} failed; its output stands above")
+        options = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        with child(command, cwd=tree, env=environment, **options) as process:
+            output, _ = process.communicate()
+        if process.returncode:
+            sys.exit(f"{output[-4000:]}\n{' '.join(command)} failed; its output stands above")
         seconds.append(time.monotonic() - began)
     return seconds[1:]
 
@@ -244,4 +249,4 @@ def log(message):
 
 
 if __name__ == "__main__":
-    main()
+    run_as_command(main)

@@ -21,7 +21,8 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.server import prefect_environment, prefect_server  # noqa: E402 (run as a file, it must find its neighbours first)
+from benchmarks.command import run_as_command  # noqa: E402 (run as a file, it must find its neighbours first)
+from benchmarks.server import prefect_environment, prefect_server  # noqa: E402
 
 _END_SECONDS = 30  # for a worker with nothing to do
 BEFORE = ("fetch", "normalize", "judge")
@@ -174,4 +175,4 @@ def _run(folder, *command, environment=None):
 
 
 if __name__ == "__main__":
-    main()
+    run_as_command(main)

@@ -16,6 +16,7 @@ torch.compile keeps the kernels that g++ made for it in a folder. Here that is e
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import math
@@ -30,7 +31,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # run as a file, it must find the project
 
-from benchmarks.command import run_as_command  # noqa: E402
+from benchmarks.command import end_group, run_as_command  # noqa: E402
 from benchmarks.peers.protocol import BATCH_SIZE, require_images  # noqa: E402
 from gan.errors import UserError  # noqa: E402
 from gan.images import CLASSES  # noqa: E402
@@ -236,19 +237,20 @@ class Child:
 
     def end(self):
         self._process.stdin.close()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end_group(self._process)
         self._process.stdout.close()
 
     def _start(self):
         started = time.monotonic()
-        self._process = subprocess.Popen(
-            self._command, cwd=ROOT, env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self._answer()
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self._process = subprocess.Popen(self._command, cwd=ROOT, env=self._environment, start_new_session=True, **pipes)
+        try:
+            self._answer()
+        except BaseException:  # nobody has this object yet, to end it
+            end_group(self._process)
+            raise
         return time.monotonic() - started
 
     def _answer(self):

@@ -5,12 +5,15 @@ import hashlib
 import json
 import math
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from benchmarks import engine_bytes, judges, parity, pipeline, sharing, stage_bytes, train_speed
@@ -290,6 +293,46 @@ def test_an_error_of_the_users_is_one_line():
     program += "def main(): raise DataError('x: damaged')\nsys.argv = ['benchmarks/judges.py']; run_as_command(main)"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "benchmarks/judges.py: x: damaged\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_pipeline_leaves_no_process_and_no_folder(number, tmp_path):
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-m", "benchmarks.pipeline"]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr.readline() == "from scratch\n"
+        assert process.stderr.readline() == "  fetch\n"
+        begun = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(number)
+        rest = process.stderr.read()
+    assert (process.returncode, rest) == (130, "")
+    assert begun and not any(map(lives, begun))
+    assert not list(tmp_path.glob("bench-*"))
+
+
+def test_a_peer_that_is_stopped_before_its_first_step_ends(tmp_path):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho $$ >&2\nexec sleep 100\n")
+    python.chmod(0o755)
+    program = (
+        "import sys; from benchmarks import train_speed as t; from benchmarks.command import run_as_command\n"
+        "run_as_command(lambda: t.Child(t.DENSE_PEERS['numpy'], sys.argv[1], 'images', 'set', 'kernels'))"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, python], cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        peer = psutil.Process(int(process.stderr.readline()))
+        process.send_signal(signal.SIGTERM)
+        assert (process.wait(30), process.stderr.read()) == (130, "")
+    assert not lives(peer)
+
+
+def lives(process):
+    """Whether a psutil.Process runs, or is still ending after some seconds."""
+    deadline = time.monotonic() + 5
+    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        if time.monotonic() > deadline:
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def test_judges_spread_stands_beside_the_stated_noise():
