@@ -22,6 +22,13 @@ def run_as_command(main):
         sys.exit(130)
 
 
+def leave_out_users_dvc(folder):
+    """From here on DVC, also in child processes, reads no settings of the user or the machine, such as a cache of theirs."""
+    for name in ("DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR"):
+        (folder / name).mkdir()
+        os.environ[name] = str(folder / name)
+
+
 @contextlib.contextmanager
 def child(command, **options):
     """The process of `command` (Popen's `options`) in a session of its own; it and all its children end with the block."""
@@ -30,6 +37,8 @@ def child(command, **options):
         yield process
     finally:
         end_group(process)
+        if process.stdout:
+            process.stdout.close()
 
 
 def end_group(process):

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import sharing  # noqa: E402 (run as a file, it must find its neighbours first)
-from benchmarks.command import child, run_as_command  # noqa: E402
+from benchmarks.command import child, leave_out_users_dvc, run_as_command  # noqa: E402
 from benchmarks.server import prefect_environment, prefect_server  # noqa: E402
 from gan.errors import UserError  # noqa: E402
 
@@ -83,6 +83,7 @@ def main():
         parser.error(f"--share: {reason}")
     folder = Path(tempfile.mkdtemp(prefix="bench-pipeline-"))
     try:
+        leave_out_users_dvc(folder)
         tree = copy_of_working_tree(folder / "tree")
         environment = stage_environment(folder)
         log("from scratch")

@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.command import run_as_command  # noqa: E402 (run as a file, it must find its neighbours first)
+from benchmarks.command import leave_out_users_dvc, run_as_command  # noqa: E402 (run as a file, it must find its neighbours first)
 from benchmarks.server import prefect_environment, prefect_server  # noqa: E402
 
 _END_SECONDS = 30  # for a worker with nothing to do
@@ -75,7 +75,9 @@ class Bench:
         _run(self._origin, "git", "symbolic-ref", "HEAD", "refs/heads/bench")
         for ref in _run(self._origin, "git", "for-each-ref", "--format=%(refname)", "refs/exps", "refs/tags").splitlines():
             _run(self._origin, "git", "update-ref", "-d", ref)
-        first = self._clone(cache=_run(ROOT, _program("dvc"), "cache", "dir"))
+        cache = _run(ROOT, _program("dvc"), "cache", "dir")  # this tree's, which the user's settings may name
+        leave_out_users_dvc(folder)
+        first = self._clone(cache=cache)
         _run(first, _program("dvc"), "push", "--quiet", *BEFORE)
 
     def serial(self):

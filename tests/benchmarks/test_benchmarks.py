@@ -310,6 +310,33 @@ def test_a_stopped_pipeline_leaves_no_process_and_no_folder(number, tmp_path):
     assert not list(tmp_path.glob("bench-*"))
 
 
+def test_the_users_dvc_cache_is_left_out(tmp_path):
+    for name in ("user", "tree", "bench"):
+        (tmp_path / name).mkdir()
+    program = (
+        "import pathlib, subprocess, sys; from benchmarks.command import leave_out_users_dvc\n"
+        "show = lambda: print(subprocess.run([sys.executable, '-m', 'dvc', 'cache', 'dir'], cwd=sys.argv[1] + '/tree',"
+        " capture_output=True, text=True, check=True).stdout.strip(), flush=True)\n"
+        "show(); leave_out_users_dvc(pathlib.Path(sys.argv[1], 'bench')); show()"
+    )
+    environment = {**os.environ, "DVC_GLOBAL_CONFIG_DIR": str(tmp_path / "user")}
+    dvc = [sys.executable, "-m", "dvc"]
+    subprocess.run([*dvc, "init", "--quiet", "--no-scm"], cwd=tmp_path / "tree", check=True, env=environment)
+    (tmp_path / "user/config").write_text(f"[cache]\n    dir = {tmp_path}/users\n")
+    command = [sys.executable, "-c", program, tmp_path]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    before, after = done.stdout.split()
+    assert before.endswith("users") and after.endswith("tree/.dvc/cache")
+
+
+def test_a_run_from_scratch_that_runs_nothing_is_refused(tmp_path):
+    dvc = [sys.executable, "-m", "dvc"]
+    subprocess.run([*dvc, "init", "--quiet", "--no-scm"], cwd=tmp_path, check=True)
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    with pytest.raises(UserError, match="dvc repro ran no stage, so there is nothing to time"):
+        pipeline.run_from_scratch(tmp_path, dict(os.environ), tmp_path)
+
+
 def test_a_peer_that_is_stopped_before_its_first_step_ends(tmp_path):
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\necho $$ >&2\nexec sleep 100\n")
