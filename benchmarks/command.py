@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 
+from flows.signals import signals_delayed
 from gan.errors import UserError
 
 _END_SECONDS = 10  # for a child to end by itself
@@ -32,13 +33,16 @@ def leave_out_users_dvc(folder):
 @contextlib.contextmanager
 def child(command, **options):
     """The process of `command` (Popen's `options`) in a session of its own; it and all its children end with the block."""
-    process = subprocess.Popen(command, start_new_session=True, **options)
+    process = None
     try:
+        with signals_delayed():  # else one that comes while it starts would leave it
+            process = subprocess.Popen(command, start_new_session=True, **options)
         yield process
     finally:
-        end_group(process)
-        if process.stdout:
-            process.stdout.close()
+        if process:
+            end_group(process)
+            if process.stdout:
+                process.stdout.close()
 
 
 def end_group(process):

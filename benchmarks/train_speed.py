@@ -33,6 +33,7 @@ sys.path.insert(0, str(ROOT))  # run as a file, it must find the project
 
 from benchmarks.command import end_group, run_as_command  # noqa: E402
 from benchmarks.peers.protocol import BATCH_SIZE, require_images  # noqa: E402
+from flows.signals import signals_delayed  # noqa: E402
 from gan.errors import UserError  # noqa: E402
 from gan.images import CLASSES  # noqa: E402
 
@@ -245,11 +246,14 @@ class Child:
     def _start(self):
         started = time.monotonic()
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self._process = subprocess.Popen(self._command, cwd=ROOT, env=self._environment, start_new_session=True, **pipes)
+        self._process = None
         try:
+            with signals_delayed():  # else one that comes while it starts would leave it
+                self._process = subprocess.Popen(self._command, cwd=ROOT, env=self._environment, start_new_session=True, **pipes)
             self._answer()
         except BaseException:  # nobody has this object yet, to end it
-            end_group(self._process)
+            if self._process:
+                end_group(self._process)
             raise
         return time.monotonic() - started
 
