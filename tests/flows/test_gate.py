@@ -1,11 +1,14 @@
 """The quality gate: what is worse by more than the noise is not accepted."""
 
 import json
+import subprocess
 
 import pytest
 
-from flows.gate import out_digest, verdict_on
+from flows.gate import out_digest, verdict_against_last, verdict_on
+from flows.git import Repository
 from flows.settings import GateSettings
+from flows.studies.spreads import Spread
 from gan.errors import DataError
 
 GATE = GateSettings(
@@ -58,6 +61,41 @@ def test_the_ruler_is_known_by_its_bytes():
     lock = b"stages:\n  judge:\n    outs:\n    - path: a/judge.keras\n      md5: abc\n    - path: b\n      md5: def\n"
     assert out_digest(lock, "a/judge.keras") == "abc"
     assert out_digest(lock, "elsewhere") is out_digest(None, "a/judge.keras") is out_digest(lock, None) is None
+
+
+def test_a_new_version_is_compared_with_the_newest_accepted_one_and_what_is_known_of_both(tmp_path):
+    def git(*words):
+        subprocess.run(
+            ["git", "-c", "user.name=t", "-c", "user.email=t@t", *words], cwd=tmp_path, check=True, capture_output=True
+        )
+
+    def lock(judge):
+        return f"stages:\n  judge:\n    outs:\n    - path: judge.keras\n      md5: {judge}\n".encode()
+
+    git("init", "--quiet")
+    for version, fid, judge in (("v1.9.0", 5.0, "one"), ("v1.10.0", 10.0, "two")):
+        for name, content in (("m.json", metrics(fid)), ("dvc.lock", lock(judge)), ("params.yaml", version.encode())):
+            (tmp_path / name).write_bytes(content)
+        git("add", "--all")
+        git("commit", "--quiet", "--message", version)
+        git("tag", f"generator@{version}")
+
+    def judged(fid, judge, share):
+        asked = []
+        verdict, last = verdict_against_last(
+            Repository(tmp_path),
+            GATE,
+            metrics(fid),
+            lock=lock(judge),
+            params="mine",
+            spread_of=lambda text: asked.append(text) or Spread(share),
+        )
+        assert (last, asked) == ("generator@v1.10.0", ["mine", "v1.10.0"])
+        return verdict
+
+    assert judged(10.8, "two", 0.0).accepted and not judged(11.0, "two", 0.0).accepted  # 2 x hypot(0.3, 0.3) = 0.85
+    assert judged(11.0, "two", 0.1).accepted
+    assert judged(11.0, "one", 0.0).accepted and "measured by another judge" in judged(11.0, "one", 0.0).message
 
 
 def test_a_metric_that_the_last_version_did_not_have_begins_anew():

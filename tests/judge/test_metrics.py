@@ -128,6 +128,12 @@ def test_a_missing_class_is_counted_and_costs_coverage(reference, training):
     assert metrics["coverage_percent"] < 92
 
 
+def test_a_class_counts_as_present_from_a_tenth_of_its_share_on(reference, training):
+    for others, present in ((10, 10), (40, 9)):  # the last class has 22 % of its share, and 6 %
+        classes = [*range(9)] * others + [9, 9]
+        assert measured(draw(2000, seed=6, classes=classes), reference, training)["classes"] == present
+
+
 def test_copied_training_images_are_found(reference, training):
     images, judged = draw(1000, seed=6)
     images[:250] = training[0][:250]

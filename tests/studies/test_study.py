@@ -210,6 +210,10 @@ def test_cells_are_keyed_by_what_their_metrics_depend_on(tmp_path):
     project.commit("Change the code")
     after = keys()
     assert not {key for some in before.values() for key in some} & {key for some in after.values() for key in some}
+    text = (project.root / "dvc.yaml").read_text()
+    (project.root / "dvc.yaml").write_text(text.replace("cmd: python toy.py evaluate", "cmd: python toy.py evaluate again"))
+    project.commit("Change a command")
+    assert not {key for some in after.values() for key in some} & {key for some in keys().values() for key in some}
     assert records.every(repository) == {}
     assert [one.verdict for one in progress_of(find_study(repository, "steps")).comparisons] == ["pending", "pending"]
 
