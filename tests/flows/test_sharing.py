@@ -144,6 +144,7 @@ def hook(repository, name, text):
     file.chmod(0o755)
 
 
+@pytest.mark.slow(seconds=3)
 @pytest.mark.parametrize("losses", [1, 2])
 def test_a_renewal_whose_answer_is_lost_is_no_takeover(clones, tmp_path, losses):
     here, _ = clones

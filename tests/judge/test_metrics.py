@@ -195,6 +195,7 @@ def test_the_jackknife_of_a_mean_is_its_standard_error():
     assert deviation == pytest.approx(values.std(ddof=1) / np.sqrt(GROUPS))
 
 
+@pytest.mark.slow(seconds=8)
 def test_the_noise_is_that_of_drawing_again(reference, training):
     draws = [measure(*draw(600, seed=100 + index, spread=1.5), reference, NearImages(training[0])) for index in range(25)]
     for name in ("fid", "fid_infinity", "kid", "precision_percent", "density", "recall_percent", "coverage_percent"):

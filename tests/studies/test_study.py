@@ -173,6 +173,7 @@ def test_a_run_that_fails_stops_no_other_and_is_tried_again(tmp_path):
     assert len(experiments(project)) == 4
 
 
+@pytest.mark.slow(seconds=8)
 def test_a_study_of_the_baseline_alone_says_how_bad_a_run_may_be(tmp_path):
     text = STUDY[: STUDY.index("  variants:")].replace("count: 2, most: 4", "count: 3, most: 3") + "  variants: {}\n  grid: {}\n"
     project = make_study(tmp_path, text)
@@ -305,6 +306,7 @@ def test_an_axis_may_have_the_name_of_a_metric(tmp_path):
     assert (row["kid"], row["kid (axis)"]) == (0.5, 0.0)
 
 
+@pytest.mark.slow(seconds=3)
 def test_a_clone_prints_the_table_of_the_committed_runs(tmp_path):
     project = make_study(tmp_path)
     folder = project.root / "data/studies/steps"
