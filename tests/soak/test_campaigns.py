@@ -43,6 +43,7 @@ def run(campaign, kinds, count, tmp_path, seed=1):
     return rows
 
 
+@pytest.mark.slow(seconds=7)
 def test_bad_inputs(tmp_path):
     run("inputs", [kind for kind in frame.kinds_of("inputs") if kind not in SLOW], 120, tmp_path)
 
@@ -66,6 +67,7 @@ def faulty(monkeypatch):
     monkeypatch.setitem(frame.CAMPAIGNS, "faulty", "tests.soak.faulty")
 
 
+@pytest.mark.slow(seconds=5)
 def test_the_frame_sees_every_fault(faulty, tmp_path):
     expected = {
         "right": "accepted",

@@ -536,6 +536,7 @@ def keras_clusters(engine):
     return lambda latents: np.asarray(seen(latents)).argmax(axis=1)
 
 
+@pytest.mark.slow(seconds=5)
 @pytest.mark.parametrize("changes", [{}, {"compiler": "graph", "update_order": "alternating", "loss": "relativistic"}])
 def test_a_run_with_clusters_is_the_same_again(changes):
     from gan.training.engine import Engine
@@ -546,6 +547,7 @@ def test_a_run_with_clusters_is_the_same_again(changes):
     assert same_state(a, b)
 
 
+@pytest.mark.slow(seconds=5)
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_a_batch_in_parts_trains_as_a_whole_one(tensorflow, threads):
     from gan.training.engine import Engine
