@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import http.server
 import json
 import os
@@ -20,12 +21,15 @@ import numpy as np
 import pytest
 
 from benchmarks.server import free_port, prefect_server
+from flows import claims
+from flows.deadline import Deadline
 from flows.disk import lack_of_room
 from flows.git import Repository
 from flows.operations import database, worker
 from flows.operations.checks import connected, of_server
 from flows.operations.database import Database
 from flows.operations.server import read_login, serve, settings
+from flows.request import Parameters
 from flows.schedule import require_server
 from flows.settings import FlowParams
 from gan.errors import UserError
@@ -157,6 +161,61 @@ def test_people_are_told_what_went_wrong_and_when_it_is_good_again_and_old_thing
     assert again.startswith("Completed: ") and "train Restored" in again, again
     for automation in Runs(server_url())._post("/automations/filter", {}):
         assert automation["enabled"]
+
+
+@pytest.mark.slow(seconds=8)
+def test_maintenance_keeps_what_anybody_still_needs(tmp_path):
+    project = make_project(tmp_path, ran=True)
+    project.environment.pop("PREFECT_API_URL", None)
+    project.run("git", "init", "--quiet", "--bare", str(tmp_path / "git.git"))
+    project.git("remote", "add", "origin", str(tmp_path / "git.git"))
+    repository = Repository(project.root)
+    settings = Parameters.in_tree(repository).settings
+
+    cache, cached = project.root / ".dvc/cache/files/md5", {}
+
+    def made(text):
+        """A commit, on no branch, with data of its own."""
+        digest = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+        cached[text] = cache / digest[:2] / digest[2:]
+        write_bytes(cached[text], text.encode())
+        project.git("checkout", "--quiet", "--detach", "main")
+        (project.root / "own.txt.dvc").write_text(f"outs:\n- md5: {digest}\n  hash: md5\n  path: own.txt\n")
+        project.commit(text)
+        project.git("checkout", "--quiet", "-")
+        return project.git("rev-parse", "@{-1}")
+
+    old, new, experiment = (made(text) for text in ("old", "new", "experiment"))
+    tags = [f"run/2026010{day}T000000Z-0123abcd" for day in (1, 2)]
+    for tag, commit in zip(tags, (old, new), strict=True):
+        project.git("tag", tag, commit)
+    unpushed = f"refs/pipeline/unpushed/{tags[0]}"
+    project.git("update-ref", unpushed, old)
+    base = project.git("rev-parse", "main")
+    project.git("update-ref", f"refs/exps/{base[:2]}/{base[2:]}/an-experiment", experiment)
+    server = project.root / ".scratch/prefect"
+    server.mkdir(parents=True)
+    long_ago = time.time() - 40 * 24 * 3600
+    os.utime(server, (long_ago, long_ago))
+    assert claims.Claim(repository, settings, "a-key", "a-run", print).take("wait", Deadline(10))
+
+    def maintained(keep_versions, check=True):
+        return project.gan("maintain", "--keep-versions", str(keep_versions), check=check)
+
+    def kept():
+        return [text for text, path in cached.items() if path.exists()]
+
+    assert "the cache's unused data: 1 gone" in maintained(100).stdout
+    assert kept() == ["old", "new", "experiment"]
+    refused = maintained(1, check=False)
+    said = f"gan: {tags[0]} is not pushed yet; the next run pushes it, prune after that\n"
+    assert (refused.returncode, refused.stderr) == (1, said)
+    assert kept() == ["old", "new", "experiment"] and project.git("tag").split() == tags
+    project.git("update-ref", "-d", unpushed)
+    assert f"versions: 1 gone: {tags[0]} (Removed" in maintained(1).stdout
+    assert kept() == ["new", "experiment"] and project.git("tag") == tags[1]
+    assert server.is_dir()
+    assert project.git("ls-remote", "origin").split()[1:] == [f"{claims.REFS}a-key"]
 
 
 @pytest.mark.slow(seconds=8)
