@@ -144,6 +144,31 @@ def hook(repository, name, text):
     file.chmod(0o755)
 
 
+def test_of_two_who_take_over_the_same_dead_claim_one_gets_it(clones):
+    here, there = clones
+    settings = settings_of(here)
+    assert claims.Claim(here, settings, "a-key", "died", print).take("wait", Deadline(10))
+    first, second = (claims.Claim(repository, settings, "a-key", "a-run", print) for repository in clones)
+    dead, same = first._found(), second._found()
+    assert first._replace(dead)
+    held = first._found()
+    assert dead == same != held and not second._replace(same)
+    assert second._found() == held
+
+
+def test_a_version_whose_accepted_name_is_refused_is_not_pushed_in_part(clones, monkeypatch):
+    here, _ = clones
+    monkeypatch.setattr(remotes, "_PAUSE_SECONDS", 0.0)
+    hook(here, "update", 'case "$1" in refs/tags/generator@*) exit 1;; esac')
+    tag = record(here, 1, fid=10.0, accepted_as="generator@v1.0.0")
+    [error] = remotes.push_versions(here, settings_of(here), print)
+    assert f"{tag} is not pushed, the next run tries again" in error
+    assert here.git("ls-remote", "--tags", "origin") == "" and not versions.find(here, tag).pushed
+    hook(here, "update", "")
+    assert remotes.push_versions(here, settings_of(here), print) == []
+    assert here.git("ls-remote", "--tags", "--refs", "origin").count("refs/tags/") == 2
+
+
 @pytest.mark.slow(seconds=3)
 @pytest.mark.parametrize("losses", [1, 2])
 def test_a_renewal_whose_answer_is_lost_is_no_takeover(clones, tmp_path, losses):
