@@ -12,8 +12,9 @@ from PIL import Image
 
 from flows.git import Repository
 from flows.request import RunRequest
-from flows.versions import Version, tag_name
+from flows.versions import Version, start_from_newest, tag_name
 from gan.errors import ParamsError
+from tests.flows.test_sharing import record
 from tests.helpers.toy_project import Project, Runs, make_project, run_id, server_url
 
 
@@ -135,6 +136,23 @@ def test_versions_are_given_back_compared_shown_and_pruned(project):
     assert [item["tag"] for item in listed(project)] == [newest["tag"], oldest["tag"]]
     for item in (newest, oldest):
         assert restore(item["tag"]) == kept[item["tag"]]
+
+
+def test_runs_go_on_from_the_newest_version_until_somebody_commits_a_lock_of_their_own(tmp_path):
+    project = make_project(tmp_path, ran=True)
+    repository = Repository(project.root)
+    tag = record(repository, 1, fid=9.0, accepted_as=None)
+
+    def start_after(path):
+        (project.root / path).write_text((project.root / path).read_text() + "# mine\n")
+        project.commit(f"Change {path}")
+        return start_from_newest(repository, repository, project.git("rev-parse", "main"))
+
+    assert start_after("toy.py") == tag
+    assert project.git("diff", "--name-only", tag, "--", "data", "dvc.lock") == ""
+    project.git("checkout", "--quiet", "main", "--", "data", "dvc.lock")
+    assert start_after("dvc.lock") is None
+    assert project.git("status", "--short") == ""
 
 
 @pytest.mark.slow
