@@ -9,7 +9,7 @@ from sklearn.metrics.pairwise import polynomial_kernel
 
 from gan.errors import DataError
 from gan.judge.metrics import GROUPS, MIN_SAMPLES, jackknife, measure, measure_large_sample
-from gan.judge.neighbours import NearImages
+from gan.judge.neighbours import NearImages, nearest_squared_distances
 from gan.judge.reference import Reference, build_reference, copy_thresholds
 
 DIM = 8
@@ -151,6 +151,20 @@ def test_thresholds_leave_one_in_a_hundred_below_in_each_class():
     # class 0 has 0, 2, ..., 1998: the 1 % quantile lies at position 0.01 * 999 = 9.99, so at 19.98; class 1 one above
     np.testing.assert_allclose(thresholds[:2], [19.98, 20.98], rtol=1e-5)
     assert (thresholds[2:] == 0).all()
+
+
+def test_about_one_in_a_hundred_unseen_images_counts_as_copied(training):
+    def unseen(seed):
+        """Images whose distance to the training images differs by class."""
+        images, judged = draw(2000, seed=seed)
+        classes = judged["probabilities"].argmax(axis=1)
+        return images * (0.1 + 0.1 * classes[:, None, None, None]).astype(np.float32), judged, classes
+
+    images, judged, classes = unseen(11)
+    thresholds = copy_thresholds(nearest_squared_distances(images, training[0]), classes)
+    reference = build_reference(judged["features"], classes, sample_count=500, neighbours=3, copy_thresholds=thresholds)
+    assert 1 <= measured((images, judged), reference, training)["copied_percent"] < 1.5  # rounded up in each class
+    assert measured(unseen(12)[:2], reference, training)["copied_percent"] == pytest.approx(1, abs=0.8)  # 2.5 standard deviations
 
 
 @pytest.mark.parametrize("count", [MIN_SAMPLES, 1000])

@@ -34,7 +34,7 @@ def test_the_floor_is_that_of_good_samples(judged):
         assert metrics["fid"] < 10  # of a total variance of 100
         assert metrics["classes"] == 10
         assert metrics["precision_percent"] > 70 and metrics["coverage_percent"] > 70
-        assert metrics["copied_percent"] < 10
+        assert 0 < metrics["copied_percent"] < 5  # about one: it is one digit in each class of 60
 
 
 def test_a_second_run_gives_the_same_bytes(judged, tmp_path):
@@ -78,7 +78,7 @@ def test_real_digits_rank_above_what_was_done_to_them(judged, tensorflow):
     assert without_seven["classes"] == 9 and real["classes"] == 10
     assert without_seven["fid"] > real["fid"] + 3 * real["fid_std"]
     assert metrics(training[:500])["copied_percent"] > 95
-    assert real["copied_percent"] < 10
+    assert 1 <= real["copied_percent"] < 2.5
 
 
 @pytest.mark.parametrize(
