@@ -31,6 +31,15 @@ def leave_out_users_dvc(folder):
 
 
 @contextlib.contextmanager
+def refused_by(parser):
+    """A UserError in the block ends the program as any wrong argument does: one line and code 2."""
+    try:
+        yield
+    except UserError as error:
+        parser.error(str(error))
+
+
+@contextlib.contextmanager
 def child(command, **options):
     """The process of `command` (Popen's `options`) in a session of its own; it and all its children end with the block."""
     process = None

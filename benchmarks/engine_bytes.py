@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.command import run_as_command  # noqa: E402 (run as a file, it must find the project)
+from benchmarks.command import refused_by, run_as_command  # noqa: E402 (run as a file, it must find the project)
 from benchmarks.peers.protocol import require_images  # noqa: E402
 from gan.errors import UserError  # noqa: E402
 from gan.runtime import require_instructions  # noqa: E402
@@ -64,10 +64,8 @@ def main():
         return
     if arguments.rounds < 1 or arguments.steps < 1:
         parser.error("--rounds and --steps must be at least 1")
-    try:
+    with refused_by(parser):
         require_images(arguments.images)
-    except UserError as error:
-        parser.error(str(error))
     wanted = [label for index, label in enumerate(SETTINGS) if index == 0 or any(text in label for text in arguments.only)]
     chosen = {label: SETTINGS[label] for label in wanted}
     results, failed = {label: [] for label in chosen}, set()

@@ -18,9 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.command import run_as_command  # noqa: E402 (run as a file, it must find the project)
+from benchmarks.command import refused_by, run_as_command  # noqa: E402 (run as a file, it must find the project)
 from benchmarks.peers.protocol import read_images, require_images  # noqa: E402
-from gan.errors import UserError  # noqa: E402
 from gan.lecture import PUBLISHED_LOG, TAIL_LOG_LINES, published_tail_mean  # noqa: E402
 
 COLUMNS = ("G loss", "D loss", "D accuracy %")
@@ -44,10 +43,8 @@ def main():
         parser.error("a spread needs at least 2 seeds")
     if arguments.steps < 1 or arguments.keras_steps < 0:
         parser.error("--steps must be at least 1, and --keras-steps at least 0")
-    try:
+    with refused_by(parser):
         require_images(arguments.images)
-    except UserError as error:
-        parser.error(str(error))
 
     from gan.params import read_section
     from gan.runtime import start_tensorflow

@@ -31,7 +31,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # run as a file, it must find the project
 
-from benchmarks.command import end_group, run_as_command  # noqa: E402
+from benchmarks.command import end_group, refused_by, run_as_command  # noqa: E402
 from benchmarks.peers.protocol import BATCH_SIZE, require_images  # noqa: E402
 from flows.signals import signals_delayed  # noqa: E402
 from gan.errors import UserError  # noqa: E402
@@ -151,11 +151,9 @@ def parse_arguments():
         help="interpreter with JAX and PyTorch (default .venv-bench's)",
     )
     arguments = parser.parse_args()
-    try:
+    with refused_by(parser):
         require_images(arguments.images)
         arguments.train = read_train(arguments.set, batch_size=arguments.batch_size)
-    except UserError as error:
-        parser.error(str(error))
     peers = PEERS[arguments.train["network"]]
     arguments.peers = list(peers) if arguments.peers is None else arguments.peers
     unknown = set(arguments.peers) - set(peers)

@@ -125,7 +125,7 @@ def steps_a_second(params, *, seconds=TRIAL_SECONDS):
 
 
 def _require_enough(name, steps, seconds, speed):
-    """Raise ParamsError where the set cannot be trained for so few steps, with how many seconds it takes."""
+    """Raise UserError where the set cannot be trained for so few steps: it says how many seconds are enough here."""
     path = set_path(name)
     section = read_train(path)
 

@@ -12,7 +12,7 @@ from flows.studies.params import BASELINE
 from flows.studies.spreads import RESULTS
 from gan.errors import DataError
 from gan.files import write_bytes
-from gan.pages.tables import METRICS
+from gan.pages.tables import name_of
 
 PAGE, INTERVALS, SAMPLES = "index.html", "intervals.png", "samples.png"
 _MOST_SAMPLES = 12  # variants whose images are drawn
@@ -43,7 +43,7 @@ def write(progress):
         runs=sum(map(len, progress.done.values())),
         compares=progress.study.compares,
         verdicts=[
-            {"variant": variant, "metric": _person_name(metric), "verdict": verdict, "sentence": said}
+            {"variant": variant, "metric": name_of(metric), "verdict": verdict, "sentence": said}
             for variant, metric, verdict, said in progress.sentences()
         ],
         charts=[{"title": chart.title, "svg": study_charts.metric_svg(chart)} for chart in charts],
@@ -100,8 +100,8 @@ def markdown(progress, runs, said, more=()):
     """
     deciding = list(progress.study.params.metrics)
     metrics = list(dict.fromkeys([*deciding, *more]))
-    against = [f"{_person_name(metric)} against {BASELINE}" for metric in deciding if progress.study.compares]
-    rows = [["variant", "seeds", *map(_person_name, metrics), *against]]
+    against = [f"{name_of(metric)} against {BASELINE}" for metric in deciding if progress.study.compares]
+    rows = [["variant", "seeds", *map(name_of, metrics), *against]]
     for name, done in runs.items():
         ranges = [_range([one.get(metric) for one in done]) for metric in metrics]
         of_set = progress.study.variants[name].set if name == BASELINE else None
@@ -166,7 +166,7 @@ def _parallel(progress, study_charts):
     means = {name: statistics.estimate(progress.values(name, metric)).mean for name in shown}
     axes = {axis: [results.axis_value(progress, axis, name) for name in shown] for axis in grid}
     best = (min if goal.better == "lower" else max)(means, key=means.get)
-    return study_charts.parallel_svg(axes, _person_name(metric), means, best=best)
+    return study_charts.parallel_svg(axes, name_of(metric), means, best=best)
 
 
 def _rows(progress):
@@ -182,7 +182,7 @@ def _rows(progress):
             rows.append(
                 {
                     "variant": name,
-                    "metric": _person_name(metric),
+                    "metric": name_of(metric),
                     "runs": str(len(done)),
                     "mean": shown_estimate(mean),
                     "deviation": "" if mean.deviation is None else f"{mean.deviation:.2g}",
@@ -209,9 +209,7 @@ def _notes(progress):
     ]
     pairs = [row for row in results.comparison_rows(progress) if row["correlation_over_seeds"] != ""]
     if pairs:
-        said = ", ".join(
-            f"{row['variant']} {row['correlation_over_seeds']:+.2f} ({_person_name(row['metric'])})" for row in pairs
-        )
+        said = ", ".join(f"{row['variant']} {row['correlation_over_seeds']:+.2f} ({name_of(row['metric'])})" for row in pairs)
         notes.append(f"Correlation with the baseline over equal seeds: {said}. Pairing gains where it is clearly above zero.")
     return notes
 
@@ -257,7 +255,3 @@ def _drawn(files):
         grids[name] = grid(images, columns=_GRID, scale=1)
         inputs.add((inputs_of(generator).latent_dim, inputs_of(generator).conditional))
     return grids, len(inputs) <= 1, damaged
-
-
-def _person_name(metric):
-    return METRICS.get(metric, (metric.replace("_", " "),))[0]

@@ -23,12 +23,19 @@ def started_by_prefect():
     return "PREFECT__FLOW_RUN_ID" in os.environ or _PARENT in os.environ  # a worker says so, Prefect's runner does not
 
 
+def server_api():
+    """The address of the Prefect server's API, without a slash at its end; "" where none is set."""
+    from prefect.settings import PREFECT_API_URL
+
+    return (PREFECT_API_URL.value() or "").rstrip("/")
+
+
 def end_to_tell(flow_run):
     """Variables by which a run's DVC process tells Prefect of its end where the run itself cannot, killed with its worker."""
-    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
+    from prefect.settings import PREFECT_API_AUTH_STRING
 
     end = {
-        "api": (PREFECT_API_URL.value() or "").rstrip("/"),
+        "api": server_api(),
         "login": PREFECT_API_AUTH_STRING.value(),
         "flow_run": str(flow_run),
         "parent": os.getppid(),

@@ -138,13 +138,15 @@ def _experiment(repository, name):
     for commit, ref in lines:
         if match := re.fullmatch(rf"refs/exps/([0-9a-f]{{2}})/([0-9a-f]+)/{re.escape(name)}((?:-[0-9a-f]{{8}})?)", ref):
             found.setdefault(match[1] + match[2], {})[match[3]] = commit
-    bases = found if len(found) < 2 else repository.git("rev-list", "HEAD").splitlines()
-    if found:
-        nearest = next((found[base] for base in bases if base in found), {})
-        if "" in nearest or len(nearest) == 1:
-            return nearest.get("") or next(iter(nearest.values()))
+    if not found:
+        return None
+    bases = found if len(found) == 1 else repository.git("rev-list", "HEAD").splitlines()
+    nearest = next((found[base] for base in bases if base in found), {})
+    if "" in nearest:
+        return nearest[""]
+    if len(nearest) != 1:
         raise UserError(f"{name}: several experiments have this name; give the commit that `dvc exp show` prints")
-    return None
+    return next(iter(nearest.values()))
 
 
 def _values(mapping):

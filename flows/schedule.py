@@ -6,7 +6,7 @@ import signal
 import sys
 import zoneinfo
 
-from flows.parent import announce, hold_interrupts
+from flows.parent import announce, hold_interrupts, server_api
 from gan.errors import UserError
 
 _OBSERVERS = ("FlowRunCancellingObserver", "FlowRunSuspendingObserver")  # of Prefect's runner
@@ -28,13 +28,12 @@ def parse_schedule(*, cron=None, interval_seconds=None, timezone):
 def require_server():
     """A schedule without a server of its own never fires, so refuse it. Raises UserError."""
     import httpx
-    from prefect.settings import PREFECT_API_URL
 
-    url = PREFECT_API_URL.value()
+    url = server_api()
     if not url:
         raise UserError(f"no Prefect server is set, and a schedule without one never fires; {_START}")
     try:
-        httpx.get(f"{url.rstrip('/')}/health", timeout=10).raise_for_status()
+        httpx.get(f"{url}/health", timeout=10).raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise UserError(f"the Prefect server at {url} does not answer ({error}); {_START}") from None
 

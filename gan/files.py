@@ -98,6 +98,23 @@ def sha256(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def try_lock(path):
+    """The file at `path`, opened to read and append and locked by this process alone; None while another has it.
+
+    Whoever has it removes the file before closing it: it is locked until then, and who opens the name next makes a new one.
+    """
+    file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (for who has it to close)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # its last holder may have removed it in between, and then somebody else may hold another file of that name
+        if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+            return file
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    file.close()
+    return None
+
+
 def _clear_up_after_the_killed(folder, name, suffix=""):
     """Remove what writers of the file or folder `name` have left: those that live hold a lock on theirs."""
     left = re.compile(rf"\.{re.escape(name)}{_MARK}[a-z0-9_]{{8}}{re.escape(suffix)}")

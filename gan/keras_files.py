@@ -11,6 +11,7 @@ from gan.files import replacing
 
 _MEMBERS = ("config.json", "metadata.json", "model.weights.h5")
 _MAX_CONFIG_BYTES = 1_000_000  # ours have 10,000
+_MAX_DEPTH = 10  # of groups in each other in HDF5
 # Numbers that a layer may give for one image; more only if it has as many bytes of weights, so that a few bytes of configuration
 # cannot ask for gigabytes.
 _MAX_OUTPUT = 1 << 18
@@ -116,18 +117,18 @@ def _outputs(model):
             yield from _outputs(layer)
 
 
-def _require_stored(group, file_bytes, seen=None):
+def _require_stored(group, file_bytes, seen=None, depth=0):
     """The bytes of all arrays in an HDF5 `group`; ValueError unless they lie in the file itself, whole and plain."""
     import h5py
 
     total, seen, address = 0, set() if seen is None else seen, h5py.h5o.get_info(group.id).addr
-    if address in seen:  # a walk through all ways to it might never end
+    if depth > _MAX_DEPTH or address in seen:  # a walk through all ways to it might never end
         raise ValueError("its groups hold each other")
     seen.add(address)
     for name in group:
         node = group[name] if isinstance(group.get(name, getlink=True), h5py.HardLink) else None
         if isinstance(node, h5py.Group):
-            total += _require_stored(node, file_bytes, seen)
+            total += _require_stored(node, file_bytes, seen, depth + 1)
         elif isinstance(node, h5py.Dataset) and not node.external and not node.is_virtual and node.dtype.kind in "fiub":
             if node.id.get_storage_size() != node.nbytes:  # compressed, or never written
                 raise ValueError(f"{node.name} says that it has {node.nbytes} bytes, it holds {node.id.get_storage_size()}")

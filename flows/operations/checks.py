@@ -15,6 +15,7 @@ from flows.deadline import Deadline, TimeUp
 from flows.disk import free_gigabytes
 from flows.dvc.session import Busy, DvcSession
 from flows.git import GitError
+from flows.parent import server_api
 from gan.errors import UserError
 
 _CLOCK_SECONDS = 5  # by which this machine's clock may be off
@@ -178,11 +179,11 @@ class Server:
 
 def _address():
     """(address, headers that log in) of the server, as Prefect's settings say and as its own client takes them."""
-    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
+    from prefect.settings import PREFECT_API_AUTH_STRING
 
     login = PREFECT_API_AUTH_STRING.value()
     headers = {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"} if login else {}
-    return (PREFECT_API_URL.value() or "").rstrip("/"), headers
+    return server_api(), headers
 
 
 def _age(moment):

@@ -2,8 +2,6 @@
 
 import contextlib
 import datetime
-import fcntl
-import os
 import re
 import shutil
 import time
@@ -28,6 +26,7 @@ from flows.prune import doomed_versions, prune, require_pushed
 from flows.request import Parameters
 from flows.worktree import left_over, remove_left_over, scratch
 from gan.errors import UserError
+from gan.files import try_lock
 
 _DAY_SECONDS = 24 * 3600
 _MOST_RUNS = 200  # that one question to the server brings
@@ -137,15 +136,13 @@ def _old_trainings(repository, days):
 def _held(training):
     """Hold the lock of a training's folder, as the trainer does; yields whether it was free."""
     path = training.with_name(f"{training.name}.lock")
-    with open(path, "a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            free = os.path.samestat(os.fstat(lock.fileno()), os.stat(path))
-        except (BlockingIOError, FileNotFoundError):
-            free = False
-        yield free
-        if free:
+    lock = try_lock(path)
+    try:
+        yield lock is not None
+    finally:
+        if lock is not None:
             path.unlink()
+            lock.close()
 
 
 def _in_use(training):

@@ -78,17 +78,11 @@ class StudyParams(Section):
 
     @pydantic.field_validator("variants", "grid")
     @classmethod
-    def _names(cls, value):
+    def _names(cls, value, info):
         for name in value:
             if not re.fullmatch(_NAME, name) or name == BASELINE:
                 raise ValueError(f"the name {name!r}: expected small letters, digits, '_', '-' and single '.', not {BASELINE!r}")
-        return value
-
-    @pydantic.field_validator("grid")
-    @classmethod
-    def _names_of_axes(cls, value):
-        for name in value:
-            if name in _COLUMNS:
+            if info.field_name == "grid" and name in _COLUMNS:
                 raise ValueError(f"the axis {name!r}: the table of runs has a column of this name")
         return value
 

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from gan.pages.tables import METRICS
+from gan.pages.tables import name_of
 
 _CURVE_POINTS = 200
 
@@ -105,7 +105,7 @@ def quality_curves(trajectory, floor, marks):
 
     def series(name):
         values, deviation = trajectory[name], trajectory.get(f"{name}_std", np.zeros_like(trajectory[name]))
-        return Series(METRICS.get(name, (name,))[0], values, values - deviation, values + deviation)
+        return Series(name_of(name), values, values - deviation, values + deviation)
 
     charts = []
     if "fid" in trajectory:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from gan.pages import charts, compare_charts
-from gan.pages.tables import METRICS
+from gan.pages.tables import name_of
 
 _ROW_INCHES = 0.42
 _LINE_INCHES = 0.17  # of a name that takes several
@@ -43,7 +43,7 @@ class MetricChart:
     @property
     def title(self):
         """The metric's name for people."""
-        return METRICS.get(self.metric, (self.metric.replace("_", " "),))[0]
+        return name_of(self.metric)
 
 
 def metric_svg(chart):

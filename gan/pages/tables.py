@@ -81,7 +81,7 @@ def quality_rows(metrics, floor):
 
     return [
         {
-            "name": METRICS.get(name, (name.replace("_", " "), ""))[0],
+            "name": name_of(name),
             "meaning": METRICS.get(name, ("", ""))[1],
             "value": text(metrics, name),
             "real": [text(part, name) for part in floor.values()],
@@ -89,6 +89,11 @@ def quality_rows(metrics, floor):
         for name in metrics
         if not name.endswith("_std")
     ]
+
+
+def name_of(metric):
+    """The name of a metric for people, or its own in words."""
+    return METRICS.get(metric, (metric.replace("_", " "),))[0]
 
 
 def evolution(steps, training, trajectory):
@@ -113,8 +118,7 @@ def evolution(steps, training, trajectory):
     for name in [name for name in trajectory if name != "step" and not name.endswith("_std")]:
         deviations = trajectory.get(f"{name}_std", 0 * trajectory[name])
         texts = [with_noise(*pair) for pair in zip(trajectory[name], deviations, strict=True)]
-        title = METRICS.get(name, (name.replace("_", " "),))[0]
-        quality.append({"name": title, "texts": texts})
+        quality.append({"name": name_of(name), "texts": texts})
     return {"training": rows, "quality": quality, "measured": measured, "places": places}
 
 

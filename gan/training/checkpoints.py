@@ -4,7 +4,6 @@ The folder's name is the run's key, a hash of everything that its result depends
 """
 
 import contextlib
-import fcntl
 import hashlib
 import importlib.metadata
 import io
@@ -19,7 +18,7 @@ import numpy as np
 
 from gan.arrays import read_archive
 from gan.errors import UserError
-from gan.files import write_bytes
+from gan.files import try_lock, write_bytes
 
 _KEPT = 2
 
@@ -122,17 +121,8 @@ class Scratch:
         return self.folder / f"checkpoint-{step:09d}.npz"
 
     def _try_lock(self):
-        lock = open(self._lock_path, "a+")  # noqa: SIM115 (held until __exit__)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # its last holder may have removed it in between, and then somebody else may hold another file of that name
-            if os.path.samestat(os.fstat(lock.fileno()), os.stat(self._lock_path)):
-                self._lock = lock
-                return True
-        except (BlockingIOError, FileNotFoundError):
-            pass
-        lock.close()
-        return False
+        self._lock = try_lock(self._lock_path)
+        return self._lock is not None
 
     def _holder(self):
         with contextlib.suppress(FileNotFoundError):
