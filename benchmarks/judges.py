@@ -14,7 +14,6 @@ import argparse
 import json
 import statistics
 import sys
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,24 +33,35 @@ def main():
     arguments = parser.parse_args()
     if arguments.seeds < 2:
         parser.error("--seeds must be at least 2: one judge has no spread")
+    require_inputs(parser, arguments.log, [NORMALIZED / "train_images.npy", *arguments.generators])
+    by_name = measure_all(measurements(arguments.generators, arguments.seeds), "judge", arguments.log)
+    for name, by_judge in by_name.items():
+        print(f"## {name}, {len(by_judge)} judges\n\n{table(by_judge, 'judges')}\n")
+
+
+def require_inputs(parser, log, paths):
+    """Refuse a `log` that cannot be written and `paths` that are not there, before minutes of work."""
     try:
-        if arguments.log:
-            with open(arguments.log, "a"):  # before minutes of work
+        if log:
+            with open(log, "a"):
                 pass
     except OSError as error:
         parser.error(f"--log: {error}")
-    missing = [path for path in [NORMALIZED / "train_images.npy", *arguments.generators] if not path.exists()]
+    missing = [path for path in paths if not path.exists()]
     if missing:
         parser.error(f"{missing[0]} is missing; `dvc repro` makes it")
 
-    results = {}
-    for seed, name, metrics in measurements(arguments.generators, arguments.seeds):
-        results.setdefault(name, []).append(metrics)
-        if arguments.log:
-            with open(arguments.log, "a") as log:
-                log.write(json.dumps({"judge": seed, "of": name, **metrics}) + "\n")
-    for name, by_judge in results.items():
-        print(f"## {name}, {len(by_judge)} judges\n\n{table(by_judge)}\n")
+
+def measure_all(measurements, varied, log):
+    """What was measured -> the metrics of each of `measurements` (number of what is `varied`, what was measured, metrics)."""
+    by_name = {}
+    for number, name, metrics in measurements:
+        by_name.setdefault(name, []).append(metrics)
+        if log:
+            with open(log, "a") as file:
+                file.write(json.dumps({varied: number, "of": name, **metrics}) + "\n")
+        print(f"{varied} {number}: {name}", file=sys.stderr, flush=True)
+    return by_name
 
 
 def measurements(generators, seeds):
@@ -77,7 +87,6 @@ def measurements(generators, seeds):
     labels = load_labels(NORMALIZED / "train_labels.npy", count=len(images))
     samplers = {str(path): Sampler(load_model(path)) for path in generators}
     for seed in range(seeds):
-        started = time.monotonic()
         classifier = train_classifier(images, labels, params.classifier.model_copy(update={"seed": seed}))
         judge, judged = build_judge(classifier, images)
         judge = outputs_of(judge)
@@ -94,21 +103,20 @@ def measurements(generators, seeds):
         evaluation = Evaluation(judge, reference, images, seed=latents_seed)
         for name, sampler in samplers.items():
             yield seed, name, evaluation.measure(sampler)
-        print(f"judge {seed}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
 
 
-def table(by_judge):
-    """A Markdown table with a row for each metric, from one dict of metrics for each judge."""
+def table(repeated, varied):
+    """A Markdown table with a row for each metric, from one dict of metrics for each of what is `varied`."""
     lines = [
-        "| metric | mean of judges | deviation of judges | noise stated | deviation / noise | lowest - highest |",
+        f"| metric | mean of {varied} | deviation of {varied} | noise stated | deviation / noise | lowest - highest |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for name in by_judge[0]:
+    for name in repeated[0]:
         if name.endswith("_std"):
             continue
-        values = [metrics[name] for metrics in by_judge]
+        values = [metrics[name] for metrics in repeated]
         spread = statistics.stdev(values)
-        noise = statistics.fmean(metrics[f"{name}_std"] for metrics in by_judge)
+        noise = statistics.fmean(metrics[f"{name}_std"] for metrics in repeated)
         ratio = f"{spread / noise:.1f}" if noise > 0 else ""
         cells = [_number(statistics.fmean(values)), _number(spread), _number(noise), ratio]
         lines.append(f"| {name} | {' | '.join(cells)} | {_number(min(values))} - {_number(max(values))} |")
