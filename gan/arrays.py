@@ -89,6 +89,8 @@ def read_archive(file):
                 with archive.open(member) as stream:
                     shape, order, dtype = _read_header(stream, member.file_size)
                     arrays[member.filename.removesuffix(".npy")] = _read_elements(stream, shape, dtype, order)
+    except MemoryError:  # of the machine, since a member is no larger than the file
+        raise
     except Exception as error:  # a damaged archive shows as any of a dozen classes, from zipfile's to NotImplementedError
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
     return arrays

@@ -51,6 +51,8 @@ def load_model(path):
     try:
         _require_honest_model(path)
         return keras.models.load_model(path, compile=False, safe_mode=True)
+    except MemoryError:  # of the machine, not of the file
+        raise
     except Exception as error:  # a damaged archive shows as any of a dozen classes, from zipfile's to TypeError
         raise DataError(f"{path}: not a readable Keras model: {_first_line(error)}") from None
 
@@ -63,6 +65,8 @@ def load_weights(model, path):
         with h5py.File(path) as file:
             _require_stored(file, path.stat().st_size)
         model.load_weights(path)
+    except MemoryError:
+        raise
     except Exception as error:  # as for load_model
         raise DataError(f"{path}: not weights of this {model.name}: {_first_line(error)}") from None
 

@@ -97,17 +97,21 @@ class Scratch:
         return True
 
     def load(self):
-        """The newest checkpoint that is whole, as a dict of arrays, or None. Damaged ones are logged and deleted."""
+        """The newest checkpoint that is whole, as a dict of arrays, or None. Damaged ones are logged and deleted.
+
+        Raises UserError for one that cannot be read: it may be whole, and is left alone.
+        """
         for path in reversed(self._paths()):
             try:
-                digest, content = path.read_bytes().split(b"\n", 1)
-                if hashlib.sha256(content).hexdigest().encode() != digest:
-                    raise ValueError("its checksum does not match")
-                return read_archive(io.BytesIO(content))
+                digest, _, content = path.read_bytes().partition(b"\n")
+                if hashlib.sha256(content).hexdigest().encode() == digest:
+                    return read_archive(io.BytesIO(content))
             except (OSError, ValueError) as error:
-                self._log(f"checkpoint {path.name} is damaged ({error}); ignored")
-                with contextlib.suppress(OSError):
-                    path.unlink()
+                reason = getattr(error, "strerror", None) or error
+                raise UserError(f"checkpoint {path} cannot be read: {reason}; try again, or delete it") from None
+            self._log(f"checkpoint {path.name} is damaged (its checksum does not match); ignored")
+            with contextlib.suppress(OSError):
+                path.unlink()
         return None
 
     def remove(self):

@@ -66,3 +66,20 @@ def test_groups_that_can_be_reached_in_many_ways_are_refused_at_once(keras, tmp_
             archive.writestr(member, data)
     with pytest.raises(DataError, match="its groups hold each other"):
         load_model(path)
+
+
+def test_too_little_memory_is_no_damage(keras, tmp_path, monkeypatch):
+    from gan.keras_files import load_model, load_weights
+
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    model.save_weights(tmp_path / "a.weights.h5")
+
+    def lacking(*arguments, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(keras.models, "load_model", lacking)
+    with pytest.raises(MemoryError):
+        load_model(saved(model, tmp_path))
+    monkeypatch.setattr(h5py, "File", lacking)
+    with pytest.raises(MemoryError):
+        load_weights(model, tmp_path / "a.weights.h5")

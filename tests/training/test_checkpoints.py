@@ -80,6 +80,47 @@ def test_all_damaged_is_none(scratch):
     assert scratch.load() is None
 
 
+def test_too_little_memory_is_no_damage(scratch, log):
+    """In a process of its own, which may have only a little more memory than it has at the start."""
+    scratch.save(1, {"weights": np.zeros(1 << 25, np.uint8)})
+    program = (
+        "import resource, sys; from pathlib import Path\n"
+        "from gan.training.checkpoints import Scratch\n"
+        "scratch = Scratch(sys.argv[1], 'key')\n"
+        "pages = int(Path('/proc/self/statm').read_text().split()[0])\n"
+        "limit = pages * resource.getpagesize() + int(sys.argv[2])\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (limit, limit))\n"
+        "scratch.load()"
+    )
+    for spare in (1 << 24, 5 << 24):  # too little for the file's bytes, and for the arrays in them
+        command = [sys.executable, "-c", program, str(scratch.folder.parent), str(spare)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.stderr.splitlines()[-1] == "MemoryError"
+    assert scratch.load()["weights"].size == 1 << 25
+    assert log == []
+
+
+def test_a_checkpoint_that_cannot_be_read_is_no_damage(scratch, log):
+    scratch.save(1, {"step": np.array(1)})
+    path = newest(scratch)
+    path.rename(path.with_name("whole"))
+    path.symlink_to("/proc/self/mem")  # reading at its start is an error of input and output, as on a failing disk
+    with pytest.raises(UserError, match=f"checkpoint {path} cannot be read: Input/output error; try again, or delete it"):
+        scratch.load()
+    assert path.is_symlink()
+    path.with_name("whole").rename(path)
+    assert scratch.load()["step"] == 1
+    assert log == []
+
+
+def test_a_checkpoint_with_the_right_checksum_is_not_deleted_whatever_it_holds(scratch, log):
+    scratch.save(1, {"objects": np.array([None])})
+    with pytest.raises(UserError, match="cannot be read: it holds Python objects, which are never read; try again, or delete it"):
+        scratch.load()
+    assert newest(scratch).is_file()
+    assert log == []
+
+
 def test_a_failed_write_is_logged_and_keeps_what_was_there(scratch, log, monkeypatch):
     scratch.save(1, {"step": np.array(1)})
 

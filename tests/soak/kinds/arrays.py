@@ -11,7 +11,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from gan import arrays
-from gan.errors import DataError
+from gan.errors import DataError, UserError
 from gan.images import to_unit_range
 from gan.training.checkpoints import Scratch
 from tests.soak.case import AcceptedWrongly, Kind, RefusedWrongly, mostly
@@ -351,7 +351,7 @@ STORED = {"next_step": np.array(3), "seconds": np.array(1.5), "history": np.zero
 
 
 def run_scratch(case, folder):
-    """A checkpoint as the next training finds it: the newest that is whole, or none; never an end."""
+    """A checkpoint as the next training finds it: the newest that is whole, or none; an end where it bears the right checksum."""
     path = folder / "key" / "checkpoint-000000002.npz"
     path.parent.mkdir()
     write_npz(path, {name: _saved(array) for name, array in STORED.items()} | case["change"], case["wrap"])
@@ -359,6 +359,7 @@ def run_scratch(case, folder):
         content = path.read_bytes()
         digest = {"wrong": b"0" * 64, "none": b""}.get(case["sum"], hashlib.sha256(content).hexdigest().encode())
         path.write_bytes(digest + (b"" if case["sum"] == "no line" else b"\n") + content)
+    whole = case["sum"] == "right" and not case["change"] and case["wrap"] == {"edits": [], "method": 0, "whole": None}
     logged = []
     with Scratch(folder, "key", log=logged.append) as scratch:
         if case["older is whole"]:
@@ -366,8 +367,12 @@ def run_scratch(case, folder):
             np.savez(buffer, **STORED)
             older = path.with_name("checkpoint-000000001.npz")
             older.write_bytes(hashlib.sha256(buffer.getvalue()).hexdigest().encode() + b"\n" + buffer.getvalue())
-        found = scratch.load()
-    whole = case["sum"] == "right" and not case["change"] and case["wrap"] == {"edits": [], "method": 0, "whole": None}
+        try:
+            found = scratch.load()
+        except UserError as error:
+            if whole or (path.is_file() and case["sum"] != "right"):
+                raise RefusedWrongly(str(error)) from None
+            raise
     if found is None and (whole or case["older is whole"]):
         raise RefusedWrongly("found no checkpoint")
     if found is not None and any(array.dtype.hasobject for array in found.values()):
