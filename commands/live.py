@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from gan.errors import DataError, UserError
-from gan.runtime import start_tensorflow
+from gan.runtime import scratch_folder, start_tensorflow
 
 JUDGE = Path("data/judge/judge.keras")
 REFERENCE = Path("data/judge/reference.npz")
@@ -47,7 +47,7 @@ def live(port, tensorboard):
     """
     if not tensorboard.exists():
         raise UserError(f"{tensorboard}: no such file; `make live` installs TensorBoard and starts it")
-    folder = Path(os.environ.get("GAN_SCRATCH", ".scratch")) / "live"
+    folder = scratch_folder() / "live"
     folder.mkdir(parents=True, exist_ok=True)
     os.nice(19)  # training goes first
     for number in _STOPS:

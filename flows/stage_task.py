@@ -14,8 +14,8 @@ from flows.dvc.reproduce import CACHED, RESTORED, StageFailed, progress, reprodu
 from flows.dvc.session import DvcSession
 from flows.lock import Skipped, when_free
 from flows.signals import signals_held
-from flows.worktree import scratch
 from gan.errors import UserError
+from gan.runtime import scratch_folder
 
 STOPPED = (KeyboardInterrupt, TerminationSignal)  # how a signal reaches Python code: from the keyboard, or from Prefect
 _HINTS = {  # DVC's advice to somebody at a keyboard, seven lines a stage
@@ -64,7 +64,7 @@ class StageTask:
         if lack := lack_of_room(run.tree.root, run.settings):
             return Failed(message=f"{stage.name} is not started: {lack}")
         backup = OutputBackup(run.tree.root, stage)
-        shown = Progress(scratch(run.repository))
+        shown = Progress(scratch_folder(run.repository.root))
         try:
             hear = self._listener(shown)
             outcome = self._reproduce_in_turn(hear, force=self._forced)

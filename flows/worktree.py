@@ -1,12 +1,12 @@
 """A git worktree at an exact commit that shares the repository's DVC cache and remotes: where scheduled runs work."""
 
 import contextlib
-import os
 import shutil
 from pathlib import Path
 
 from flows.git import Repository
 from flows.signals import signals_delayed
+from gan.runtime import scratch_folder
 
 
 @contextlib.contextmanager
@@ -38,17 +38,14 @@ def left_over(repository):
     return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
 
-def scratch(repository):
-    """The trainer's scratch folder, in a worktree the repository's as well, so that the next run resumes."""
-    return os.environ.get("GAN_SCRATCH") or str(repository.root / ".scratch")
-
-
 def environment(repository, tree):
     """What DVC and the stages get in the worktree `tree` of `repository`.
 
-    What DVC notes of a working tree goes with it: elsewhere it would keep the notes of every worktree that there ever was.
+    The scratch folder is the repository's, so that the next run resumes. What DVC notes of a working tree goes with it: elsewhere
+    it would keep the notes of every worktree that there ever was.
     """
-    return {"GAN_SCRATCH": scratch(repository), "DVC_SITE_CACHE_DIR": str(tree.root / ".dvc" / "tmp" / "site")}
+    scratch = str(scratch_folder(repository.root))
+    return {"GAN_SCRATCH": scratch, "DVC_SITE_CACHE_DIR": str(tree.root / ".dvc" / "tmp" / "site")}
 
 
 def _folder(repository):

@@ -86,6 +86,11 @@ def start_tensorflow(threads, *, instructions="avx2", device=CPU, threads_an_ope
     return tf
 
 
+def scratch_folder(root=Path()):
+    """Where the checkout at `root` keeps unfinished work: in its .scratch, or in what GAN_SCRATCH names, seen from there."""
+    return root / (os.environ.get("GAN_SCRATCH") or ".scratch")
+
+
 def require_instructions(name):
     """Raise UserError unless this machine's processor has the instructions `name`, a key of INSTRUCTIONS or NATIVE."""
     if name == NATIVE:

@@ -7,13 +7,12 @@ Checkpoints lie in .scratch/ (or the folder that GAN_SCRATCH names) until the ru
 newest runs lies there in live/.
 """
 
-import os
 import sys
 from pathlib import Path
 
 from gan.errors import UserError
 from gan.params import PARAMS, read_section
-from gan.runtime import CPU, require_processor
+from gan.runtime import CPU, require_processor, scratch_folder
 from gan.training.params import RuntimeParams, TrainParams
 from stages.command import code_files, run_as_command
 from stages.console import ProgressBar, StopSignals
@@ -42,15 +41,15 @@ def main():
     from gan.training.loop import TrainingRun
     from gan.training.summaries import Summaries
 
-    scratch_folder = Path(os.environ.get("GAN_SCRATCH", ".scratch"))
+    folder = scratch_folder()
     key = run_key(params, pixels, labels, code_files=code_files("train"))
-    with Scratch(scratch_folder / "train", key, log=log) as scratch:
+    with Scratch(folder / "train", key, log=log) as scratch:
         engine = Engine(params, pixels, labels)
         saved = scratch.load()
         run = TrainingRun.from_arrays(saved) if saved else TrainingRun(engine.initial_state())
         if saved:
             log(f"going on from step {run.next_step} of a run that was stopped")
-        with Summaries(scratch_folder / "live", key, params, run, generator=engine.generator, log=log) as live:
+        with Summaries(folder / "live", key, params, run, generator=engine.generator, log=log) as live:
             train_or_stop(engine, run, scratch, live, checkpoint_every_seconds=runtime.checkpoint_every_seconds)
         write_outputs(engine, run)
         scratch.remove()

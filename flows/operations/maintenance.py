@@ -24,9 +24,10 @@ from flows.lock import RunLock, Skipped
 from flows.parent import end_with_parent, started_by_prefect
 from flows.prune import doomed_versions, prune, require_pushed
 from flows.request import Parameters
-from flows.worktree import left_over, remove_left_over, scratch
+from flows.worktree import left_over, remove_left_over
 from gan.errors import UserError
 from gan.files import try_lock
+from gan.runtime import scratch_folder
 
 _DAY_SECONDS = 24 * 3600
 _MOST_RUNS = 200  # that one question to the server brings
@@ -119,7 +120,8 @@ def _chores(repository, retention):
 
 
 def _old_scratch(repository, days):
-    """What is in the scratch folder and was not written to for so many days."""
+    """What is in the project's own scratch folder and was not written to for so many days."""
+    # not of the folder that GAN_SCRATCH names, which may hold other people's files: there only trainings go
     folder, oldest = repository.root / ".scratch", time.time() - days * _DAY_SECONDS
     found = [path for path in folder.iterdir() if path.name not in _KEPT_SCRATCH] if folder.is_dir() else []
     return [path for path in sorted(found) if _newest(path) < oldest]
@@ -127,7 +129,7 @@ def _old_scratch(repository, days):
 
 def _old_trainings(repository, days):
     """The folders of trainings that were not written to for so many days and that nobody goes on with now."""
-    folder, oldest = Path(scratch(repository)) / "train", time.time() - days * _DAY_SECONDS
+    folder, oldest = scratch_folder(repository.root) / "train", time.time() - days * _DAY_SECONDS
     found = [path for path in folder.iterdir() if _KEY.fullmatch(path.name)] if folder.is_dir() else []
     return [path for path in sorted(found) if _newest(path) < oldest and not _in_use(path)]
 

@@ -224,6 +224,12 @@ def test_a_bad_parameter_is_one_line_before_anything_starts(project, arguments, 
     assert project.git("status", "--short") == ""
 
 
+def test_a_scratch_folder_is_the_checkouts_also_for_a_run_in_a_worktree(project):
+    project.environment["GAN_SCRATCH"] = ".scratch/mine"
+    project.pipeline("--isolated", "--set", "train.steps=4")
+    assert (project.root / ".scratch/mine/live/newest/samples.png").read_text() == "samples of step 4"
+
+
 def test_the_embedded_server_is_enough(project):
     del project.environment["PREFECT_API_URL"]
     # behind a proxy, which knows nothing of this machine's own addresses

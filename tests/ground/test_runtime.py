@@ -128,3 +128,15 @@ except UserError as error:
     print(error)
 """
     assert run(code).startswith("train.device = 'NVIDIA Nothing': this machine has cpu")
+
+
+@pytest.mark.parametrize(
+    ("value", "folder"), [(None, ".scratch"), ("", ".scratch"), ("mine/of it", "mine/of it"), ("/srv/scratch", "/srv/scratch")]
+)
+def test_the_scratch_folder_is_seen_from_the_checkout(value, folder, monkeypatch, tmp_path):
+    if value is None:
+        monkeypatch.delenv("GAN_SCRATCH", raising=False)
+    else:
+        monkeypatch.setenv("GAN_SCRATCH", value)
+    assert runtime.scratch_folder() == Path(folder)
+    assert runtime.scratch_folder(tmp_path) == tmp_path / folder
