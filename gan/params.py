@@ -4,6 +4,7 @@ There are no defaults: a value that a run used stands in the file, and so in `dv
 """
 
 import difflib
+import typing
 
 import pydantic
 from ruamel.yaml import YAML
@@ -77,7 +78,7 @@ def read_section(path, name, section_class):
     return parse_section(content[name], name, section_class, path)
 
 
-def parse_section(value, name, section_class, path="params.yaml"):
+def parse_section(value, name, section_class, path=PARAMS):
     """Check `value` (what YAML gave for section `name`) and return it as a `section_class`."""
     if not isinstance(value, dict):
         raise ParamsError(f"{path}: {name} = {value!r}: expected a section with keys")
@@ -113,9 +114,18 @@ def _describe(item, name, section_class):
     if item["type"] == "missing":
         return f"{key} is missing"
     if item["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(item["loc"][-1]), section_class.model_fields, n=1)
+        near = difflib.get_close_matches(str(item["loc"][-1]), _known_keys(section_class, item["loc"][:-1]), n=1)
         return f"{key} = {item['input']!r} is unknown" + (f"; did you mean {near[0]}?" if near else "")
     message = item["msg"].removeprefix("Value error, ")
     if len(item["loc"]) == 0:
         return f"{name}: {message}"
     return f"{key} = {item['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _known_keys(section_class, location):
+    """The keys that a `section_class` has at `location`, a path of keys in it; none where there is no section."""
+    found = section_class
+    for key in location:
+        fields = getattr(found, "model_fields", None)
+        found = fields[key].annotation if fields else (typing.get_args(found) or (None,))[-1]  # of a list, or a mapping's values
+    return getattr(found, "model_fields", ())

@@ -18,6 +18,10 @@ class Inner(Section):
     rate: float = Field(gt=0, le=1)
 
 
+class Other(Section):
+    slope: float
+
+
 class Params(Section):
     steps: int = Field(ge=1)
     rate: float
@@ -25,9 +29,11 @@ class Params(Section):
     fast: bool
     widths: list[int]
     inner: Inner
+    others: dict[str, Inner]
+    either: tuple[Inner | Other, ...]
 
 
-RIGHT = {"steps": 5, "rate": 0.5, "name": "a", "fast": True, "widths": [1, 2], "inner": {"rate": 1}}
+RIGHT = {"steps": 5, "rate": 0.5, "name": "a", "fast": True, "widths": [1, 2], "inner": {"rate": 1}, "others": {}, "either": ()}
 
 
 def parse(**changes):
@@ -76,6 +82,9 @@ def test_a_section_cannot_be_changed():
         ({"inner": {}}, "params.yaml: train.inner.rate is missing"),
         ({"step": 5}, "params.yaml: train.step = 5 is unknown; did you mean steps?"),
         ({"zzz": 5}, "params.yaml: train.zzz = 5 is unknown"),
+        ({"inner": {"rate": 1, "ratte": 2}}, "params.yaml: train.inner.ratte = 2 is unknown; did you mean rate?"),
+        ({"others": {"a": {"rate": 1, "ratte": 2}}}, "params.yaml: train.others.a.ratte = 2 is unknown; did you mean rate?"),
+        ({"either": [{"rate": 1, "ratte": 2}]}, "params.yaml: train.either.0.Inner.ratte = 2 is unknown; train.either.0.Other."),
     ],
 )
 def test_each_mistake_names_key_value_and_what_is_allowed(changes, message):
