@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gan.errors import UserError
 from gan.params import PARAMS, read_section
-from gan.runtime import CPU, require_processor, scratch_folder
+from gan.runtime import require_processor, scratch_folder
 from gan.training.params import RuntimeParams, TrainParams
 from stages.command import code_files, run_as_command
 from stages.console import ProgressBar, StopSignals
@@ -29,7 +29,6 @@ def main():
 
     from gan.arrays import load_labels, load_pixels
 
-    refuse_slow_convolutions(params)
     require_processor(params.processor)
     pixels = load_pixels(IMAGES)
     labels = load_labels(LABELS, count=len(pixels)) if params.conditional else None
@@ -85,15 +84,6 @@ def train_or_stop(engine, run, scratch, live, *, checkpoint_every_seconds):
         sys.exit(128 + stop.signal)
     except NonFiniteError as error:
         raise UserError(f"training diverged: {error}; lower a learning rate or change the seed") from None
-
-
-def refuse_slow_convolutions(params):
-    """Raise UserError for a choice that would take days: convolutions compiled by XLA on a CPU."""
-    if params.network == "conv" and params.compiler == "xla" and params.device == CPU:
-        raise UserError(
-            "train.compiler = 'xla' with train.device = 'cpu': XLA's convolutions take over 40 times as long there as "
-            "TensorFlow's own; set train.compiler to graph"
-        )
 
 
 def write_outputs(engine, run):

@@ -103,6 +103,11 @@ class TrainParams(Section):
                 "network = 'conv' needs generator_units of 2 numbers (channels at 7 x 7 and at 14 x 14) and discriminator_units "
                 f"of 3 (channels at 14 x 14 and at 7 x 7, width of the dense layer), got {counts[0]} and {counts[1]}"
             )
+        if (self.network, self.compiler, self.device) == ("conv", "xla", CPU):
+            raise ValueError(
+                "compiler = 'xla' with network = 'conv' and device = 'cpu': XLA's convolutions take over 40 times as long there "
+                "as TensorFlow's own; set compiler to 'graph'"
+            )
         if (self.compute_precision, self.compiler, self.instructions, self.device) == ("bfloat16", "graph", "avx2", CPU):
             raise ValueError(
                 "compute_precision = 'bfloat16' with instructions = 'avx2': without AVX-512 there are no products in bfloat16; "

@@ -337,21 +337,6 @@ def test_a_conditional_conv_run_that_is_stopped_ends_in_the_same_bytes(tmp_path)
     assert digests(folders[0]) == digests(folders[1])
 
 
-def test_convolutions_under_xla_need_a_gpu():
-    from gan.errors import UserError
-    from gan.training.params import TrainParams
-    from stages.train import refuse_slow_convolutions
-
-    dense = YAML(typ="safe").load(ROOT / "sets/lecture.yaml")["train"]
-    units = {"generator_units": [4, 4], "discriminator_units": [4, 4, 4]}
-    conv = TrainParams(**{**dense, "network": "conv", "processor": processor_kind(), **units})
-    with pytest.raises(UserError, match="set train.compiler to graph"):
-        refuse_slow_convolutions(conv)
-    refuse_slow_convolutions(conv.model_copy(update={"device": "a GPU"}))
-    refuse_slow_convolutions(TrainParams(**dense))
-    refuse_slow_convolutions(conv.model_copy(update={"compiler": "graph"}))
-
-
 def test_conditional_training_without_labels_ends_in_one_line(tmp_path):
     make_workplace(tmp_path, **SMALL_CONV)
     code, output = finish(tmp_path)

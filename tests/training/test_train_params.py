@@ -57,6 +57,14 @@ def test_what_makes_no_sense_is_one_clear_line(changes, message):
     assert "\n" not in str(caught.value)
 
 
+def test_convolutions_under_xla_need_a_gpu():
+    conv = {"network": "conv", "generator_units": [4, 4], "discriminator_units": [4, 4, 4], "processor": "a kind"}
+    with pytest.raises(ParamsError, match="train: compiler = 'xla' with network = 'conv' and .* set compiler to 'graph'"):
+        parse_section({**lecture(), **conv}, "train", TrainParams)
+    for changes in ({**conv, "device": "a GPU"}, {**conv, "compiler": "graph"}, {}):
+        parse_section({**lecture(), **changes}, "train", TrainParams)
+
+
 @pytest.mark.parametrize(("compiler", "threads"), [("xla", 3), ("graph", 1)])
 def test_an_operation_takes_all_threads_in_a_program_of_xlas_alone(compiler, threads, monkeypatch):
     monkeypatch.setattr("gan.training.params.start_tensorflow", lambda threads, **settings: (threads, settings))
