@@ -9,7 +9,6 @@ import math
 import os
 import re
 import shutil
-import tempfile
 from pathlib import Path
 
 _MARK = "-writing-"  # in the name of what is not whole yet
@@ -24,17 +23,16 @@ def replacing(path):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _clear_up_after_the_killed(path.parent, path.stem, path.suffix)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}{_MARK}", suffix=path.suffix)
+    temporary = _new_name(path.parent, path.stem, path.suffix)
+    handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         fcntl.flock(handle, fcntl.LOCK_SH)
-        yield Path(name)
-        _flush_to_disk(name)
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
+        yield temporary
+        _flush_to_disk(temporary)
+        os.replace(temporary, path)
         _flush_to_disk(path.parent)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
+        temporary.unlink(missing_ok=True)
         raise
     finally:
         os.close(handle)
@@ -46,16 +44,16 @@ def replacing_folder(path):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _clear_up_after_the_killed(path.parent, path.name)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}{_MARK}"))
+    temporary = _new_name(path.parent, path.name)
+    temporary.mkdir()
     handle = os.open(temporary, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_SH)
         yield temporary
-        os.chmod(temporary, 0o777 & ~_umask())
         for file in temporary.rglob("*"):
             _flush_to_disk(file)
         if path.exists():  # aside at once, so that nobody sees a part of it under its name
-            old = tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}{_MARK}")
+            old = _new_name(path.parent, path.name)
             os.replace(path, old)
             os.replace(temporary, path)
             shutil.rmtree(old, ignore_errors=True)
@@ -115,6 +113,11 @@ def try_lock(path):
     return None
 
 
+def _new_name(folder, name, suffix=""):
+    """An absolute path in `folder` that nothing has, for what becomes `name` with the suffix when it is whole."""
+    return folder.absolute() / f".{name}{_MARK}{os.urandom(4).hex()}{suffix}"
+
+
 def _clear_up_after_the_killed(folder, name, suffix=""):
     """Remove what writers of the file or folder `name` have left: those that live hold a lock on theirs."""
     left = re.compile(rf"\.{re.escape(name)}{_MARK}[a-z0-9_]{{8}}{re.escape(suffix)}")
@@ -139,12 +142,6 @@ def _require_finite(value, name):
             _require_finite(item, f"{name}[{index}]")
     elif isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"expected a finite number for {name}, got {value}")
-
-
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _flush_to_disk(path):

@@ -45,12 +45,14 @@ def test_an_error_leaves_the_old_file_and_nothing_beside_it(tmp_path, error):
     assert names(tmp_path) == ["a.txt"]
 
 
-def test_modes_follow_the_umask(tmp_path):
+def test_modes_follow_the_umask_which_stays_as_it_is(tmp_path, monkeypatch):
     before = os.umask(0o027)
     try:
-        write_bytes(tmp_path / "file", b"")
-        with replacing_folder(tmp_path / "folder"):
-            pass
+        with monkeypatch.context() as patches:
+            patches.delattr(os, "umask")  # it is the whole process's, other threads' too
+            write_bytes(tmp_path / "file", b"")
+            with replacing_folder(tmp_path / "folder"):
+                pass
     finally:
         os.umask(before)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
