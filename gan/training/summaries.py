@@ -3,6 +3,7 @@
 TensorBoard itself is not needed to write it: an event file is a TFRecord file of `Event` messages, which TensorFlow has.
 """
 
+import contextlib
 import io
 import os
 import re
@@ -29,11 +30,12 @@ _SESSION_START = 1  # SessionLog.START: whoever reads the file forgets earlier e
 
 
 class EventFile:
-    """A new event file in `folder`, where TensorBoard finds it. Raises OSError or tf.errors.OpError when it cannot be written."""
+    """A new event file in `folder`, where TensorBoard finds it. Raises OSError when it cannot be written."""
 
     def __init__(self, folder, *, first_step=0):
         folder.mkdir(parents=True, exist_ok=True)
-        self._writer = tf.io.TFRecordWriter(str(folder / f"events.out.tfevents.{time.time():.6f}.{os.getpid()}"))
+        with _as_os_error():
+            self._writer = tf.io.TFRecordWriter(str(folder / f"events.out.tfevents.{time.time():.6f}.{os.getpid()}"))
         self._write(file_version="brain.Event:2")
         self._write(step=first_step, session_log={"status": _SESSION_START})
 
@@ -48,14 +50,17 @@ class EventFile:
 
     def flush(self):
         """Let readers see what was added."""
-        self._writer.flush()
+        with _as_os_error():
+            self._writer.flush()
 
     def close(self):
         """Flush and close the file."""
-        self._writer.close()
+        with _as_os_error():
+            self._writer.close()
 
     def _write(self, **fields):
-        self._writer.write(tf.compat.v1.Event(wall_time=time.time(), **fields).SerializeToString())
+        with _as_os_error():
+            self._writer.write(tf.compat.v1.Event(wall_time=time.time(), **fields).SerializeToString())
 
 
 class Summaries:
@@ -97,7 +102,7 @@ class Summaries:
             return
         try:
             work()
-        except (OSError, tf.errors.OpError) as error:
+        except OSError as error:
             self._log(f"nothing more for `make live`: {getattr(error, 'strerror', None) or error}; training goes on")
             self._log = None
 
@@ -160,6 +165,15 @@ def load_generator(folder):
 def load_generator_weights(path):
     """The weights in one of the files of `generators_in`, as `set_weights` takes them. Raises DataError."""
     return list(load_archive(path, "file of weights").values())
+
+
+@contextlib.contextmanager
+def _as_os_error():
+    """Let what TensorFlow says of a file be an OSError, as what Python says of one."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise OSError(error.message) from None
 
 
 def _rows_since(run, first):

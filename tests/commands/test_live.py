@@ -80,6 +80,17 @@ def test_each_generator_is_measured_once_and_only_where_there_is_a_judge(runs, t
     assert capsys.readouterr().out == f"{run.name}: step 7, FID of 1000 samples {fid:.1f}\n"
 
 
+def test_a_full_disk_is_no_end(runs, tmp_path, monkeypatch):
+    import tensorflow as tf
+
+    live, run, _ = runs
+    monkeypatch.setattr(tf.io, "TFRecordWriter", lambda path, make=tf.io.TFRecordWriter: make("/dev/full"))
+    with contextlib.chdir(tmp_path):
+        make_judge()
+        QuickFid(live).look()
+    assert (run / "quick FID").is_dir() and fids(run) == []
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
 def test_a_damaged_description_of_a_generator_waits(runs, tmp_path, text):
     live, run, _ = runs
