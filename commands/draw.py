@@ -18,7 +18,11 @@ GENERATOR = Path("data/model/generator.keras")
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The PNG to write.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another number, another hand.")
 @click.option("--scale", type=click.IntRange(1, 64), default=4, show_default=True, help="Pixels a pixel.")
-@click.option("--version", metavar="REVISION", help="A tag, branch or commit whose model to take instead of data/model.")
+@click.option(
+    "--version",
+    metavar="REVISION",
+    help="The run whose model to take: a version, tag, branch, commit or experiment.",
+)
 def draw(digits, out, seed, scale, version):
     """Draw DIGITS, such as 2026, with the trained generator, or with that of any version, as a PNG.
 
@@ -29,7 +33,7 @@ def draw(digits, out, seed, scale, version):
     if len(digits) * (IMAGE_SHAPE[0] * scale) ** 2 > MOST_PIXELS:
         raise UserError(f"expected a picture of at most {MOST_PIXELS:,} pixels; draw fewer digits or lower --scale")
     with tempfile.TemporaryDirectory() as folder:
-        path = GENERATOR if version is None else fetch_generator(version, Path(folder))
+        path = GENERATOR if version is None else _generator_of(version, folder)
         if not path.exists():  # before TensorFlow's seconds
             raise DataError(f"{path}: no such file; `dvc repro train` makes it")
         from gan.runtime import start_tensorflow
@@ -48,15 +52,9 @@ def draw(digits, out, seed, scale, version):
         Image.fromarray(pixels).save(temporary)
 
 
-def fetch_generator(revision, folder):
-    """Copy the generator of `revision` from DVC's cache, or its remote, into `folder`; returns the path."""
-    import dvc.api
-    from dvc.exceptions import DvcException
-    from dvc.scm import SCMError
+def _generator_of(name, folder):
+    """The path of the generator of the revision `name`, fetched into `folder` where it is not the working tree's."""
+    from flows import revisions
+    from flows.git import Repository
 
-    path = folder / GENERATOR.name
-    try:
-        path.write_bytes(dvc.api.read(str(GENERATOR), repo=".", rev=revision, mode="rb"))
-    except (DvcException, SCMError, OSError) as error:
-        raise UserError(f"no {GENERATOR} of {revision!r}: {' '.join(str(error).split())}") from None
-    return path
+    return revisions.find(Repository.around(Path.cwd()), name).fetch(str(GENERATOR), folder)

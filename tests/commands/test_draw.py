@@ -1,6 +1,7 @@
 """Drawing on request: by the library, and as a command from the trained model and from an older version's tag."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -100,8 +101,17 @@ def test_the_trained_model_and_that_of_a_tag_draw(tensorflow, tmp_path):
     assert then.shape == (56, 4 * 56)
     np.testing.assert_allclose(then[::2, ::2].astype(int), draw_digits(generators[0], "2026", seed=7), atol=1)
 
+    run(tmp_path, "git", "tag", "run/20250101T000000Z-abcdef01", "first")
+    for name in ("abcdef01", "20250101"):
+        assert command(tmp_path, "2026", "--seed", "7", "--out", "then.png", "--scale", "2", "--version", name) == (0, "")
+        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "then.png")), then)
+
     code, errors = command(tmp_path, "1", "--out", "no.png", "--version", "nosuch")
-    assert code == 1 and "no data/model/generator.keras of 'nosuch'" in errors and len(errors.splitlines()) == 1
+    assert code == 1 and "nosuch: no such tag, branch, commit or experiment" in errors and len(errors.splitlines()) == 1
+    shutil.rmtree(tmp_path / ".dvc/cache")
+    run(tmp_path, *dvc, "remote", "add", "-d", "gone", str(tmp_path / "gone"))
+    code, errors = command(tmp_path, "1", "--out", "no.png", "--version", "first")
+    assert code == 1 and "no data/model/generator.keras of first" in errors and len(errors.splitlines()) == 1
     (tmp_path / "data/model/generator.keras").unlink()
     code, errors = command(tmp_path, "1", "--out", "no.png")
     assert code == 1 and errors.endswith("data/model/generator.keras: no such file; `dvc repro train` makes it\n")
