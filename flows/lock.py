@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from flows.dvc.session import Busy
+from flows.parent import tell_of_kill
 from gan.errors import UserError
 from gan.files import write_json
 
@@ -64,7 +65,7 @@ class RunLock:
 
     @contextlib.contextmanager
     def exclusive_run(self, name, *, flow_run=None, policy, log, deadline=None):
-        """Run the block alone in the repository; yields the RunNote of a run that was killed, or None.
+        """Run the block alone in the repository; yields the RunNote of a run that was killed, of which Prefect is told, or None.
 
         policy: "wait" for another run to end, or "skip": raise Skipped.
         log: gets a line now and then while waiting.
@@ -76,6 +77,8 @@ class RunLock:
             forget_ended_processes(self._repository)
             forget_killed_git(self._repository)
             killed = RunNote.read(self._note_file)
+            if killed is not None and killed.flow_run is not None:
+                tell_of_kill(killed.flow_run)
             note = RunNote(name, flow_run, os.getpid())
             self._note_file.write_text(json.dumps(asdict(note)), encoding="utf-8")
             try:

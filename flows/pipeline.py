@@ -14,7 +14,7 @@ from flows.git import Repository
 from flows.late import take_over_what_is_due
 from flows.lock import RunLock, Skipped
 from flows.logs import servers_errors_in_one_line
-from flows.parent import end_with_parent, started_by_prefect, tell_of_kill
+from flows.parent import end_with_parent, started_by_prefect
 from flows.pipeline_run import PipelineRun
 from flows.places import in_working_tree, in_worktree
 from flows.remotes import fetch_base
@@ -118,11 +118,10 @@ def _run_stages(run):
 
 
 def _clear_up_after(killed, repository, log):
-    """Remove what runs that were killed have left, and tell the server of the last one's end; `killed`: its RunNote, or None."""
+    """Remove what runs that were killed have left; `killed`: the last one's RunNote, or None."""
     worktrees = remove_left_over(repository)
     if killed is None:
         return
     log.warning("the run %s (PID %s) was killed; this one goes on from there", killed.name, killed.pid)
     if worktrees:
         log.warning("removed its worktree %s", ", ".join(worktrees))
-    tell_of_kill(killed.flow_run)

@@ -6,7 +6,6 @@ import time
 from flows.dvc.reproduce import CACHED, RAN, reproduce
 from flows.dvc.session import DvcSession
 from flows.lock import RunLock, when_free
-from flows.parent import tell_of_kill
 from flows.remotes import push_part, remember_results
 from flows.request import Parameters
 from flows.studies import records
@@ -78,10 +77,8 @@ def a_place(study, *, log, deadline, wait=True, variables=None):
     """
     repository, settings = study.repository, study.settings
     lock, policy = RunLock(repository), "wait" if wait else "skip"
-    with lock.exclusive_run(f"study {study.name}", policy=policy, log=log, deadline=deadline) as killed:
+    with lock.exclusive_run(f"study {study.name}", policy=policy, log=log, deadline=deadline):
         remove_left_over(repository)
-        if killed is not None and killed.flow_run is not None:
-            tell_of_kill(killed.flow_run)
         with worktree(repository, study.base, f"study-{study.name}") as tree:
             more = environment(repository, tree) | (variables or {})
             held = (lock.fileno(),)

@@ -33,7 +33,7 @@ from flows.request import Parameters
 from flows.schedule import require_server
 from flows.settings import FlowParams
 from gan.errors import UserError
-from gan.files import write_bytes
+from gan.files import write_bytes, write_json
 from gan.training.checkpoints import Scratch
 from tests.helpers.prefect_home import prefect_home
 from tests.helpers.toy_project import SOURCE, Runs, ask_server, make_project, run_id, server_url, wait_for
@@ -265,6 +265,20 @@ def test_runs_of_other_projects_on_the_same_server_stay(tmp_path):
         maintain(Repository(project.root), Retention(100, False, 30, run_days=0), dry_run=False, log=print)
     left = {run["id"] for run in ask_server("POST", f"{url}/flow_runs/filter", json={}).json()}
     assert runs["pipeline"] not in left and runs["somebody-elses"] in left
+
+
+@pytest.mark.slow(seconds=12)
+def test_maintenance_tells_the_server_of_a_run_that_was_killed(tmp_path):
+    url = server_url()
+    flow_id = ask_server("POST", f"{url}/flows/", json={"name": "pipeline"}).json()["id"]
+    killed = ask_server("POST", f"{url}/flow_runs/", json={"flow_id": flow_id}).json()["id"]
+    running = {"state": {"type": "RUNNING"}, "force": True}
+    ask_server("POST", f"{url}/flow_runs/{killed}/set_state", json=running)
+    project = make_project(tmp_path, api_url=url)
+    note = project.root / ".dvc/tmp/flow.json"
+    write_json(note, {"name": "a run", "flow_run": killed, "pid": 1})
+    project.gan("maintain", "--dry-run")
+    assert Runs(url).state(killed) == ("CRASHED", "Crashed") and not note.exists()
 
 
 @pytest.mark.slow
