@@ -2,7 +2,13 @@
 
 import shutil
 
+from gan.errors import UserError
+
 _GIGABYTE = 1e9
+
+
+class NoRoom(UserError):
+    """Less is free on the disk than the parameters ask for; the message says what was not started."""
 
 
 def free_gigabytes(folder):

@@ -7,16 +7,15 @@ from prefect import get_run_logger, runtime
 
 from flows import versions
 from flows.claims import claimed, key_of
-from flows.dvc.damage import clear_damage
 from flows.dvc.description import Description
+from flows.dvc.reproduce import describe_undamaged
 from flows.dvc.session import DvcSession
 from flows.git import Repository
-from flows.lock import RunLock, Skipped, when_free
+from flows.lock import RunLock
 from flows.parent import end_to_tell, started_by_prefect
 from flows.remotes import fetch_versions, remember_results
 from flows.request import Parameters
 from flows.worktree import environment, worktree
-from gan.errors import UserError
 from gan.files import write_bytes
 from gan.params import PARAMS
 
@@ -91,17 +90,7 @@ def in_working_tree(repository, request, parameters, lock, deadline, prepared):
 
 
 def _described(tree, session, settings, deadline):
-    """The Description of the work; what is damaged in DVC's cache, and keeps DVC from reading on, is removed."""
-    try:
-        return when_free(session.describe, policy=settings.overlap, deadline=deadline)
-    except Skipped:
-        raise
-    except UserError:
-        damaged = clear_damage(session, tree.root)
-        if not damaged:
-            raise
-    get_run_logger().warning("DVC's cache held a damaged copy of %s: removed, it comes anew", ", ".join(damaged))
-    return when_free(session.describe, policy=settings.overlap, deadline=deadline)
+    return describe_undamaged(session, root=tree.root, settings=settings, tell=get_run_logger().warning, deadline=deadline)
 
 
 def _session(tree, settings, lock, variables=None):

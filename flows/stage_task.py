@@ -7,12 +7,11 @@ from prefect.states import Cancelled, Completed, Failed
 
 from flows.artifacts import Progress
 from flows.deadline import TimeUp
-from flows.disk import lack_of_room
+from flows.disk import NoRoom
 from flows.dvc.backup import OutputBackup
-from flows.dvc.damage import clear_damage
-from flows.dvc.reproduce import CACHED, RESTORED, StageFailed, progress, reproduce
+from flows.dvc.reproduce import CACHED, StageFailed, progress, reproduce_undamaged
 from flows.dvc.session import DvcSession
-from flows.lock import Skipped, when_free
+from flows.lock import Skipped
 from flows.signals import signals_held
 from gan.errors import UserError
 from gan.runtime import scratch_folder
@@ -61,21 +60,26 @@ class StageTask:
         if self._nothing_changed():
             return Completed(name=CACHED, message="nothing changed")
         run, stage = self._run, self._stage
-        if lack := lack_of_room(run.tree.root, run.settings):
-            return Failed(message=f"{stage.name} is not started: {lack}")
         backup = OutputBackup(run.tree.root, stage)
         shown = Progress(scratch_folder(run.repository.root))
         try:
-            hear = self._listener(shown)
-            outcome = self._reproduce_in_turn(hear, force=self._forced)
-            for force in (False, True):  # from a remote, where there is one; that copy may be damaged too
-                if outcome != RESTORED or not self._remove_damaged():
-                    break
-                outcome = self._reproduce_in_turn(hear, force=force)
+            outcome = reproduce_undamaged(
+                run.session,
+                stage,
+                root=run.tree.root,
+                settings=run.settings,
+                tell=get_run_logger().warning,
+                force=self._forced,
+                pull=run.description.remote is not None,
+                on_line=self._listener(shown),
+                deadline=run.deadline,
+            )
         except (*STOPPED, TimeUp) as stop:
             self._stop(backup)
             why = "flow.timeout_seconds are over" if isinstance(stop, TimeUp) else "by a signal"
             return Cancelled(message=f"{stage.name} was stopped: {why}; the next run goes on from there")
+        except NoRoom as lack:
+            return Failed(message=str(lack))
         except StageFailed as failure:
             self._failure_may_pass = run.settings.download.may_pass(failure.output)
             if not run.request.isolated:
@@ -103,26 +107,6 @@ class StageTask:
                 shown.show(*done)
 
         return hear
-
-    def _remove_damaged(self):
-        """Remove what was restored from damaged files of DVC's cache, and these; whether there were any."""
-        run = self._run
-        root = run.tree.root
-        damaged = clear_damage(run.session, root, [self._stage.name])
-        if damaged:
-            names = ", ".join(damaged)
-            get_run_logger().warning("DVC's cache held a damaged copy of %s: removed, %s comes anew", names, self._stage.name)
-        return bool(damaged)
-
-    def _reproduce_in_turn(self, hear, *, force):
-        """Run the stage; where a person's dvc works on the same files, wait or give up as the parameter says."""
-        run = self._run
-        pull = run.description.remote is not None
-
-        def attempt():
-            return reproduce(run.session, self._stage, force=force, pull=pull, on_line=hear, deadline=run.deadline)
-
-        return when_free(attempt, policy=run.settings.overlap, deadline=run.deadline)
 
     def _stop(self, backup):
         """End the stage in order: it may save, and what it had made before is there again."""

@@ -2,7 +2,11 @@
 
 import re
 
+from flows.disk import NoRoom, lack_of_room
+from flows.dvc.damage import clear_damage
 from flows.dvc.session import Busy, says_busy
+from flows.lock import Skipped, when_free
+from gan.errors import UserError
 
 CACHED, RESTORED, RAN = "Cached", "Restored", "Ran"
 _PROGRESS = re.compile(r"\bstep (\d+)/(\d+)")
@@ -26,6 +30,45 @@ def reproduce(session, stage, *, force=False, pull=False, on_line=None, deadline
             raise Busy(" ".join(text.split()))
         raise StageFailed(f"{stage.name} failed: {_reason(lines)}", text)
     return _outcome(stage.name, lines)
+
+
+def describe_undamaged(session, *, root, settings, tell, deadline):
+    """DVC's Description of the work in `root`; what is damaged in its cache, and keeps it from reading on, is removed.
+
+    settings: the FlowParams; their `overlap` decides between waiting for others' DVC and raising Skipped.
+    tell: gets a line about what was removed.
+    """
+    try:
+        return when_free(session.describe, policy=settings.overlap, deadline=deadline)
+    except Skipped:
+        raise
+    except UserError:
+        damaged = clear_damage(session, root)
+        if not damaged:
+            raise
+    tell(f"DVC's cache held a damaged copy of {', '.join(damaged)}: removed, it comes anew")
+    return when_free(session.describe, policy=settings.overlap, deadline=deadline)
+
+
+def reproduce_undamaged(session, stage, *, root, settings, tell, force=False, only_cached=False, pull, on_line, deadline):
+    """`reproduce` where there is room on the disk, else NoRoom; what it restored from damaged files of the cache comes anew.
+
+    With `only_cached` nothing runs, and None is returned where the stage would have to. settings, tell: as above.
+    """
+    if not only_cached and (lack := lack_of_room(root, settings)):
+        raise NoRoom(f"{stage.name} is not started: {lack}")
+    for forced in (force, False, True):  # from a remote, where there is one; that copy may be damaged too
+        if only_cached and (forced or not session.in_run_cache(stage.name)):
+            return None
+        outcome = when_free(
+            lambda forced=forced: reproduce(session, stage, force=forced, pull=pull, on_line=on_line, deadline=deadline),
+            policy=settings.overlap,
+            deadline=deadline,
+        )
+        if outcome != RESTORED or not (damaged := clear_damage(session, root, [stage.name])):
+            break
+        tell(f"DVC's cache held a damaged copy of {', '.join(damaged)}: removed, {stage.name} comes anew")
+    return outcome
 
 
 def progress(line):

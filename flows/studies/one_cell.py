@@ -3,9 +3,9 @@
 import contextlib
 import time
 
-from flows.dvc.reproduce import CACHED, RAN, reproduce
+from flows.dvc.reproduce import CACHED, RAN, describe_undamaged, reproduce_undamaged
 from flows.dvc.session import DvcSession
-from flows.lock import RunLock, when_free
+from flows.lock import RunLock
 from flows.remotes import push_part, remember_results
 from flows.request import Parameters
 from flows.studies import records
@@ -35,18 +35,26 @@ class Place:
         (self._tree.root / PARAMS).write_text(text, encoding="utf-8")
         if not only_cached:
             Parameters.of_text(text).check(self._tree.root)
-        described = when_free(self._session.describe, policy=settings.overlap, deadline=deadline)
+        common = {"root": self._tree.root, "settings": settings, "tell": self._log, "deadline": deadline}
+        described = describe_undamaged(self._session, **common)
         stages, outcomes, seconds = described.stages_for(study.params.stage), {}, 0.0
         for stage in stages:
             if stage.name not in described.changed and all(outcomes[need] == CACHED for need in stage.needs):
                 outcomes[stage.name] = CACHED
                 continue
-            if only_cached and not self._session.in_run_cache(stage.name):
-                return None
             started = time.monotonic()
-            pull = described.remote is not None
-            outcomes[stage.name] = reproduce(self._session, stage, pull=pull, on_line=self._log, deadline=deadline)
-            if outcomes[stage.name] == RAN:
+            outcome = reproduce_undamaged(
+                self._session,
+                stage,
+                **common,
+                only_cached=only_cached,
+                pull=described.remote is not None,
+                on_line=self._log,
+            )
+            if outcome is None:
+                return None
+            outcomes[stage.name] = outcome
+            if outcome == RAN:
                 seconds += time.monotonic() - started
                 if share and described.remote is not None and stage is not stages[-1]:
                     self._share_part(cell, described, list(outcomes), deadline)

@@ -9,7 +9,9 @@ from flows.dvc.reproduce import StageFailed
 from flows.git import Repository
 from flows.studies import one_cell, records
 from flows.studies.cells import find_study
-from flows.studies.local import run_one
+from flows.studies.local import collect, run_one
+from gan.errors import UserError
+from tests.flows.test_damage import cached, flip_a_bit
 from tests.studies.test_study import STUDY, make_study
 
 
@@ -85,8 +87,8 @@ def test_what_a_worker_had_made_of_a_cell_before_it_died_is_not_made_again(tmp_p
             raise StageFailed(stage.name, "the worker's end")
         return one_cell_reproduce(session, stage, **options)
 
-    one_cell_reproduce = one_cell.reproduce
-    monkeypatch.setattr(one_cell, "reproduce", reproduce)
+    one_cell_reproduce = one_cell.reproduce_undamaged
+    monkeypatch.setattr(one_cell, "reproduce_undamaged", reproduce)
     lines = []
     with pytest.raises(StageFailed):
         run_one(study, cell, log=lines.append, share=True)
@@ -108,3 +110,32 @@ def test_what_a_worker_had_made_of_a_cell_before_it_died_is_not_made_again(tmp_p
     assert len(records.parts(here)) == 1
     remotes.fetch_records(here, "origin")
     assert records.every(here)[cell.key].commit == record.commit and records.parts(here) == []
+
+
+@pytest.mark.slow(seconds=12)
+def test_a_damaged_file_of_the_cache_is_found_in_a_cell_and_made_again(tmp_path):
+    project = make_study(tmp_path)
+    study = find_study(Repository(project.root), "steps")
+    cell = study.cells("longer", 1)[0]
+    record = run_one(study, cell, log=print)
+    weights = cached(project, "0 4")
+    flip_a_bit(weights)
+    lines = []
+    run_one(study, cell, log=lines.append)
+    assert stages_of(lines) == ["train"] and weights.read_text() == "0 4"
+    assert "DVC's cache held a damaged copy of data/model: removed, train comes anew" in lines
+
+    project.git("update-ref", "-d", record.ref)
+    flip_a_bit(weights)
+    lines = []
+    assert collect(study, [cell], log=lines.append) == 0 and stages_of(lines) == []
+
+
+@pytest.mark.slow
+def test_a_cell_is_not_started_on_a_full_disk(tmp_path):
+    project = make_study(tmp_path)
+    project.set("free_gigabytes: 0.1", "free_gigabytes: 1000000000.0")
+    project.commit("Ask for more than there is")
+    study = find_study(Repository(project.root), "steps")
+    with pytest.raises(UserError, match="^train is not started: .* GB free on the disk"):
+        run_one(study, study.cells("longer", 1)[0], log=print)
