@@ -76,6 +76,7 @@ class Claim:
             found = self._found()
             if found != seen:
                 seen, since = found, time.monotonic()
+                refusals = refusals if found is None else 0  # a remote that takes another's takes claims
             owner = None if found is None else self._read(found)
             mine = owner is not None and owner.get("machine") == self._note["machine"]  # a run here that was killed
             if found is None or mine or time.monotonic() - since > self._dead_after_seconds:

@@ -156,6 +156,29 @@ def test_of_two_who_take_over_the_same_dead_claim_one_gets_it(clones):
     assert second._found() == held
 
 
+def test_who_loses_many_races_for_a_claim_goes_on_waiting_for_it(clones, tmp_path, monkeypatch):
+    here, _ = clones
+    remote = here.git("remote", "get-url", "origin")
+    note = json.dumps({"machine": "another", "host": "a-host", "run": "another"})
+    other, reference = here.git("--git-dir", remote, "hash-object", "-w", "--stdin", stdin=note), f"{claims.REFS}a-key"
+    races, said = tmp_path / "races", []
+    races.write_text("1 2 3 4 5 6")
+    hook(  # another is faster as often as that
+        here,
+        "pre-receive",
+        f'read first rest < "{races}"; [ "$first" ] || exit 0; echo "$rest" > "{races}"\n'
+        f"env -u GIT_QUARANTINE_PATH git update-ref {reference} {other}; exit 1",
+    )
+    monkeypatch.setattr(claims, "_POLL_SECONDS", 0.01)
+
+    class TheOthersEnd:
+        def require(self):
+            here.git("--git-dir", remote, "update-ref", "-d", reference)
+
+    assert claims.Claim(here, settings_of(here), "a-key", "a-run", said.append).take("wait", TheOthersEnd())
+    assert races.read_text() == "\n" and not [line for line in said if "takes no claims" in line]
+
+
 def test_a_version_whose_accepted_name_is_refused_is_not_pushed_in_part(clones, monkeypatch):
     here, _ = clones
     monkeypatch.setattr(remotes, "_PAUSE_SECONDS", 0.0)
