@@ -16,4 +16,4 @@ class Deadline:
     def require(self):
         """Raise TimeUp if the moment has passed."""
         if time.monotonic() > self._end:
-            raise TimeUp
+            raise TimeUp("flow.timeout_seconds are over")

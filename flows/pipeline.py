@@ -8,7 +8,7 @@ from prefect import flow, get_run_logger, runtime
 from prefect.states import Cancelled, Completed, Failed
 
 from flows.deadline import Deadline, TimeUp
-from flows.dvc.reproduce import StageFailed
+from flows.ends import STOPPED_BY_SIGNAL, why_failed
 from flows.finish import finish
 from flows.git import Repository
 from flows.late import take_over_what_is_due
@@ -21,7 +21,6 @@ from flows.remotes import fetch_base
 from flows.request import RunRequest
 from flows.stage_task import STOPPED, StageTask
 from flows.worktree import remove_left_over
-from gan.errors import is_users
 
 servers_errors_in_one_line()  # whoever runs the flow has imported it: a command, a schedule, a worker
 
@@ -69,15 +68,13 @@ def bring_up_to_date(request, prepared=None):
     try:
         return _run(request, prepared)
     except STOPPED:
-        return Cancelled(message="stopped by a signal; what was trained is kept and the next run goes on from there")
-    except TimeUp:
-        return Cancelled(message="stopped: flow.timeout_seconds are over; the next run goes on from there")
+        return Cancelled(message=STOPPED_BY_SIGNAL)
+    except TimeUp as error:
+        return Cancelled(message=f"stopped: {error}; the next run goes on from there")
     except Skipped as reason:
         return Completed(name="Skipped", message=str(reason))
     except Exception as error:
-        if isinstance(error, StageFailed) or is_users(error):
-            return Failed(message=str(error))
-        raise
+        return Failed(message=why_failed(error))
 
 
 def _run(request, prepared):

@@ -11,9 +11,9 @@ from flows.disk import NoRoom
 from flows.dvc.backup import OutputBackup
 from flows.dvc.reproduce import CACHED, StageFailed, progress, reproduce_undamaged
 from flows.dvc.session import DvcSession
+from flows.ends import why_failed
 from flows.lock import Skipped
 from flows.signals import signals_held
-from gan.errors import UserError
 from gan.runtime import scratch_folder
 
 STOPPED = (KeyboardInterrupt, TerminationSignal)  # how a signal reaches Python code: from the keyboard, or from Prefect
@@ -53,8 +53,8 @@ class StageTask:
             return self._bring_up_to_date()
         except Skipped:
             raise
-        except (UserError, OSError) as error:  # DVC was killed, or the disk is full: a traceback would say no more
-            return Failed(message=f"{self._stage.name} failed: {error}")
+        except Exception as error:  # DVC was killed, or the disk is full: a traceback would say no more
+            return Failed(message=f"{self._stage.name} failed: {why_failed(error)}")
 
     def _bring_up_to_date(self):
         if self._nothing_changed():
@@ -76,7 +76,7 @@ class StageTask:
             )
         except (*STOPPED, TimeUp) as stop:
             self._stop(backup)
-            why = "flow.timeout_seconds are over" if isinstance(stop, TimeUp) else "by a signal"
+            why = stop if isinstance(stop, TimeUp) else "by a signal"
             return Cancelled(message=f"{stage.name} was stopped: {why}; the next run goes on from there")
         except NoRoom as lack:
             return Failed(message=str(lack))

@@ -19,6 +19,7 @@ from prefect.states import Completed, Failed
 
 from flows import claims, versions
 from flows.dvc.session import DvcSession
+from flows.ends import why_failed
 from flows.git import GitError, Repository
 from flows.lock import RunLock, Skipped
 from flows.parent import end_with_parent, started_by_prefect
@@ -75,8 +76,8 @@ def maintenance(
         lines = maintain(Repository.around(Path.cwd()), retention, dry_run=dry_run, log=get_run_logger().info)
     except Skipped as reason:
         return Completed(name="Skipped", message=str(reason))
-    except UserError as error:
-        return Failed(message=str(error))
+    except Exception as error:
+        return Failed(message=why_failed(error))
     return Completed(message="; ".join(lines))
 
 

@@ -15,8 +15,7 @@ from prefect import flow, get_run_logger, runtime
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Completed, Failed
 
-from flows.deadline import TimeUp
-from flows.dvc.reproduce import StageFailed
+from flows.ends import STOPPED_BY_SIGNAL, why_failed
 from flows.git import GitError, Repository
 from flows.logs import servers_errors_in_one_line
 from flows.parent import end_to_tell, end_with_parent, started_by_prefect, tell_of_kill
@@ -66,9 +65,9 @@ def study_cell(name: str, definition: str, base: str, variant: str, seed: int, m
             push_record(repository, remote, record)
         return Completed(message=f"recorded as {record.name}")
     except STOPPED:
-        return Cancelled(message="stopped by a signal; what was trained is kept and the next run goes on from there")
-    except (StageFailed, TimeUp, UserError) as error:
-        return Failed(message=str(error) or "flow.timeout_seconds are over")
+        return Cancelled(message=STOPPED_BY_SIGNAL)
+    except Exception as error:
+        return Failed(message=why_failed(error))
 
 
 def require_server():
@@ -102,8 +101,8 @@ def coordinate(study, *, deployment, until_decided, tell):
         except DataError as error:  # a metric that decides is missing, as it will be in every other run
             cell_runs.cancel(waiting.values())
             return Failed(message=str(error))
-        except UserError as error:
-            return Failed(message=str(error))
+        except Exception as error:
+            return Failed(message=why_failed(error))
         if failures:
             named = "; ".join(f"{one.cell.variant}, seed {one.cell.seed}: {one.failure}" for one in failures[:5])
             return Failed(message=f"{len(failures)} runs failed: {named}")

@@ -3,13 +3,12 @@
 import time
 from dataclasses import dataclass
 
-from flows.deadline import Deadline, TimeUp
-from flows.dvc.reproduce import StageFailed
+from flows.deadline import Deadline
+from flows.ends import why_failed
 from flows.lock import Skipped
 from flows.studies.cells import Cell
 from flows.studies.one_cell import a_place
 from flows.studies.records import Record
-from gan.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,8 @@ def run_each(study, cells, *, log):
         started, record, failure = time.monotonic(), None, None
         try:
             record = run_one(study, cell, log=log)
-        except (StageFailed, TimeUp, UserError) as error:
-            failure = str(error) or "flow.timeout_seconds are over"
+        except Exception as error:
+            failure = why_failed(error)
         yield Outcome(cell, record, time.monotonic() - started, failure)
 
 

@@ -13,11 +13,15 @@ from prefect import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from benchmarks.server import free_port
+from flows.git import Repository
+from flows.operations.maintenance import maintenance
 from flows.studies import cell_runs
+from flows.studies.cells import find_study
 from flows.studies.fanout import study_cell
 from tests.helpers.study_fleet import Fleet
 from tests.helpers.toy_project import SOURCE, Project, Runs, make_project, server_in, server_url, wait_for
 from tests.studies.campaign import campaign
+from tests.studies.test_study import make_study
 
 STUDY = """\
 study:
@@ -182,6 +186,19 @@ def test_more_runs_are_looked_at_than_the_server_names_at_once():
     with temporary_settings({PREFECT_API_URL: server_url()}), get_client(sync_client=True) as client:
         runs = [client.create_flow_run(study_cell, parameters={}).id for _ in range(201)]
         assert cell_runs.states(runs).keys() == {str(run) for run in runs}
+
+
+@pytest.mark.slow(seconds=15)
+def test_what_the_system_refuses_is_a_line_and_no_traceback(tmp_path, monkeypatch):
+    project = make_study(tmp_path)
+    (project.root / ".dvc/tmp/flow.lock").mkdir()
+    study = find_study(Repository(project.root), "steps")
+    monkeypatch.chdir(project.root)
+    with temporary_settings({PREFECT_API_URL: server_url()}):
+        cell = study_cell("steps", study.text, study.base, "longer", 0, return_state=True)
+        states = [cell, maintenance(return_state=True)]
+    assert [state.name for state in states] == ["Failed", "Failed"]
+    assert all(state.message.startswith("[Errno 21] Is a directory") for state in states)
 
 
 @pytest.mark.long

@@ -12,6 +12,7 @@ from flows.git import Repository
 from flows.revisions import find
 from flows.studies import records
 from flows.studies.cells import find_study
+from flows.studies.local import run_each
 from flows.studies.progress import progress_of
 from flows.studies.results import run_rows
 from gan.errors import ParamsError, UserError
@@ -171,6 +172,14 @@ def test_a_run_that_fails_stops_no_other_and_is_tried_again(tmp_path):
     assert "2 of the runs failed; the same command tries them again" in done.stderr
     assert "bad, fid: no verdict yet: 2 runs are missing" in done.stdout and "worse, fid: worse" in done.stdout
     assert len(experiments(project)) == 4
+
+
+def test_what_the_system_refuses_fails_a_run_and_stops_no_other(tmp_path):
+    project = make_study(tmp_path)
+    study = find_study(Repository(project.root), "steps")
+    (project.root / ".dvc/tmp/flow.lock").mkdir()
+    failures = [outcome.failure for outcome in run_each(study, study.cells("longer", 2), log=print)]
+    assert len(failures) == 2 and all("Is a directory" in failure for failure in failures)
 
 
 @pytest.mark.slow(seconds=8)
