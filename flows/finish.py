@@ -11,7 +11,7 @@ from flows.dvc.reproduce import CACHED
 from flows.remotes import push_versions
 from flows.signals import signals_held
 from flows.studies.spreads import measured, spread_of
-from gan.errors import DataError, UserError
+from gan.errors import UserError
 from gan.params import PARAMS, decode, parse_yaml, read_text
 
 
@@ -114,7 +114,7 @@ def _show(run, previous, picture, new):
             previous=beside,
             tag=new.tag if new else None,
         )
-    except (OSError, ValueError, DataError, httpx.HTTPError) as error:
+    except (OSError, ValueError, UserError, httpx.HTTPError) as error:
         run.log.warning("no artifacts, or not all: %s", error)
 
 

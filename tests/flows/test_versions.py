@@ -67,6 +67,18 @@ def test_an_isolated_run_neither_sees_nor_touches_edits_and_records_only_changes
     assert len(listed(project)) == 1
 
 
+@pytest.mark.slow(seconds=10)
+def test_a_previous_version_whose_parameters_cannot_be_read_costs_no_run(project):
+    base = project.git("rev-parse", "HEAD")
+    (project.root / "params.yaml").write_text("train: [")
+    project.commit("A version that somebody broke")
+    tag = "run/20260101T000000Z-0123abcd"
+    project.git("tag", "--annotate", "--message", f"{tag}\n\nBase-Commit: {base}\n", tag)
+    project.git("reset", "--quiet", "--hard", base)
+    done = project.pipeline("--isolated", "--set", "train.steps=4")
+    assert done.stdout.startswith("Completed: ") and "no artifacts, or not all: params.yaml" in done.stderr, done.stderr
+
+
 @pytest.mark.slow(seconds=12)
 def test_an_isolated_run_that_an_alias_of_git_starts_in_a_linked_worktree_works_in_its_own(project, tmp_path):
     linked = tmp_path / "linked"
