@@ -1,6 +1,7 @@
 """The quality gate: is a version's metric worse than the last accepted version's by more than the noise?"""
 
 import json
+import re
 from dataclasses import dataclass
 
 from flows.metrics import deviation_of_difference, flatten
@@ -72,7 +73,7 @@ def measurement(content, settings, where):
 def _numbers(content, settings, where):
     try:
         return flatten(json.loads(content))
-    except (TypeError, json.JSONDecodeError):
+    except (TypeError, ValueError):
         raise DataError(f"{settings.metrics_file} of {where}: missing or not valid JSON; the quality gate reads it") from None
 
 
@@ -106,9 +107,9 @@ def out_digest(lock, path):
 
 
 def last_accepted(repository, artifact):
-    """The newest tag `artifact@v1.2.3`, or None."""
+    """The newest tag `artifact@v1.2.3`, or None; somebody may have made others by hand, such as `artifact@vnext`."""
     tags = repository.git("tag", "--list", f"{artifact}@v*", "--sort=-version:refname").splitlines()
-    return tags[0] if tags else None
+    return next((tag for tag in tags if re.fullmatch(rf"{re.escape(artifact)}@v\d+\.\d+\.\d+", tag)), None)
 
 
 def next_tag(artifact, last):

@@ -79,6 +79,8 @@ def test_a_new_version_is_compared_with_the_newest_accepted_one_and_what_is_know
         git("add", "--all")
         git("commit", "--quiet", "--message", version)
         git("tag", f"generator@{version}")
+    for by_hand in ("vnext", "v2", "v1.11.0-rc1"):
+        git("tag", f"generator@{by_hand}")
 
     def judged(fid, judge, share):
         asked = []
@@ -108,5 +110,6 @@ def test_a_metric_that_the_last_version_did_not_have_begins_anew():
 def test_the_gate_refuses_metrics_that_are_not_there():
     with pytest.raises(DataError, match="has no number 'fid_std'"):
         verdict_on(b'{"fid": 1.0}', GATE, last_content=None, last_tag=None)
-    with pytest.raises(DataError, match="missing or not valid JSON"):
-        verdict_on(None, GATE, last_content=None, last_tag=None)
+    for content in (None, b"{", b"\xff"):
+        with pytest.raises(DataError, match="missing or not valid JSON"):
+            verdict_on(content, GATE, last_content=None, last_tag=None)
