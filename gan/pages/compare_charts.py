@@ -1,18 +1,13 @@
 """Curves of two runs over each other: SVG elements for a page, and one PNG for places that show pictures and no pages."""
 
-import io
-import re
 from dataclasses import dataclass
 
-import markupsafe
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-from gan.pages import charts
-from gan.pages.charts import Series
+from gan.pages import figures
+from gan.pages.figures import PICTURE_COLORS, SERIES_COLORS, Series, summary
 from gan.pages.tables import METRICS
 
 RUNS = ("old", "new")
@@ -20,7 +15,6 @@ TRAINING = {"g_loss": "Generator loss", "d_loss": "Discriminator loss", "d_accur
 QUALITY = ("fid", "precision_percent", "recall_percent", "coverage_percent")
 _IN_PICTURE = ("g_loss", "d_loss", "fid")
 _LINES = ("solid", (0, (4, 2)))  # the second dashed: where both are the same, both are seen, and colour is not all
-_COLORS = ("#b0440c", "#1c62ad")  # of the picture, which has one colour scheme
 
 
 @dataclass(frozen=True)
@@ -53,29 +47,27 @@ def overlays(histories, trajectories):
     """
     found = []
     for name, title in TRAINING.items():
-        lines = {run: _summarized(table, name) for run, table in histories.items() if name in table}
+        lines = {run: _summarized(run, table, name) for run, table in histories.items() if name in table}
         found.append(Overlay(name, title, lines))
     for name in QUALITY:
-        lines = {run: _measured(table, name) for run, table in trajectories.items() if name in table}
+        lines = {run: _measured(run, table, name) for run, table in trajectories.items() if name in table}
         found.append(Overlay(name, METRICS[name][0], lines))
     return [chart for chart in found if chart.lines]
 
 
 def svg(chart):
     """The chart as an SVG element for a page whose style gives the colours; the same input gives the same bytes."""
-    text = io.StringIO()
-    with charts._style(charts._STYLE | {"svg.hashsalt": chart.name}):
-        figure = Figure(figsize=(4.4, 2.9), layout="constrained")
-        axes = figure.add_subplot()
-        _paint(axes, chart, charts.SERIES_COLORS)
-        axes.set_title(chart.title, loc="left", fontsize=11)
-        figure.legend(loc="outside lower center", ncols=len(chart.lines))
-        FigureCanvasSVG(figure).print_svg(text, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     ends = "; ".join(
         f"{run} {line.values[0]:.4g} to {line.values[-1]:.4g} in steps {steps[0]:.0f} to {steps[-1]:.0f}"
         for run, (steps, line) in chart.lines.items()
     )
-    return _element(text.getvalue(), chart.name, f"{chart.title}: {ends}")
+    with figures.page_style(chart.name):
+        figure = Figure(figsize=(4.4, 2.9), layout="constrained")
+        axes = figure.add_subplot()
+        _paint(axes, chart, SERIES_COLORS)
+        axes.set_title(chart.title, loc="left", fontsize=11)
+        figure.legend(loc="outside lower center", ncols=len(chart.lines))
+        return figures.element(figure, chart.name, f"{chart.title}: {ends}")
 
 
 def png(all_charts):
@@ -83,25 +75,20 @@ def png(all_charts):
     shown = [chart for chart in all_charts if chart.name in _IN_PICTURE]
     if not shown:
         return None
-    picture = io.BytesIO()
-    with charts._style({"axes.grid": True, "grid.linewidth": 0.5, "lines.linewidth": 1.4}):
+    with figures.style({"axes.grid": True, "grid.linewidth": 0.5, "lines.linewidth": 1.4}):
         figure = Figure(figsize=(3.4 * len(shown), 2.8), dpi=100, layout="constrained")
         for axes, chart in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
-            _paint(axes, chart, _COLORS)
+            _paint(axes, chart, PICTURE_COLORS)
             axes.set_title(chart.title, loc="left", fontsize=10)
             axes.legend(frameon=False)
-        FigureCanvasAgg(figure).print_png(picture, metadata={"Software": None})  # else the version of matplotlib stands in it
-    return picture.getvalue()
+        return figures.png(figure)
 
 
 def _paint(axes, chart, colors):
     styles = dict(zip(RUNS, zip(colors, _LINES, strict=False), strict=True))
     for run, (steps, line) in chart.lines.items():
         color, style = styles[run]
-        if line.low is not None:
-            axes.fill_between(steps, line.low, line.high, color=color, alpha=0.25, linewidth=0)
-        marker = "o" if len(steps) <= charts._MARKED_POINTS else None
-        axes.plot(steps, line.values, color=color, linestyle=style, label=run, marker=marker, markersize=3)
+        figures.plot(axes, steps, line, color=color, style=style)
     axes.set_xlabel("step")
     if chart.log:
         axes.set_yscale("log")
@@ -109,22 +96,13 @@ def _paint(axes, chart, colors):
         axes.yaxis.set_minor_formatter(_PlainLogFormatter())
 
 
-def _summarized(table, name):
+def _summarized(run, table, name):
     """Means alone: two bands from the lowest to the highest would hide each other."""
-    return charts._summary("", table["step"]).values, Series(name, charts._summary(name, table[name]).values)
+    return summary("", table["step"]).values, Series(run, summary("", table[name]).values)
 
 
-def _measured(table, name):
+def _measured(run, table, name):
     values, deviation = table[name], table.get(f"{name}_std")
     if deviation is None:
-        return table["step"], Series(name, values)
-    return table["step"], Series(name, values, values - deviation, values + deviation)
-
-
-def _element(text, name, description):
-    """An SVG file as an element of a page: no prologue, identifiers of its own, the page's colours and font, a description."""
-    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text[text.index("<svg") :])
-    for stand_in, variable in charts._STAND_INS.items():
-        text = text.replace(stand_in, variable)
-    text = re.sub(r"font-family: [^;]+; |<style.*?</style>", "", text, flags=re.DOTALL)
-    return markupsafe.Markup(text.replace("<svg ", f'<svg role="img" aria-label="{markupsafe.escape(description)}" ', 1))
+        return table["step"], Series(run, values)
+    return table["step"], Series(run, values, values - deviation, values + deviation)

@@ -6,18 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from gan.pages import charts, compare_charts
+from gan.pages import figures
 from gan.pages.tables import name_of
 
 _ROW_INCHES = 0.42
 _LINE_INCHES = 0.17  # of a name that takes several
 _NAME_CHARACTERS, _BEST_CHARACTERS = 40, 70  # in a line
 _LIFT = 0.22  # of the runs above their interval, in rows
-_COLORS = ("#1d1f24", "#b0440c", "#1c62ad", "#8a8f99")  # of the picture, which has one colour scheme: ink and three
 
 
 @dataclass(frozen=True)
@@ -48,19 +46,18 @@ class MetricChart:
 
 def metric_svg(chart):
     """A MetricChart as an SVG element for a page whose style gives the colours; the same input gives the same bytes."""
-    with charts._style(charts._STYLE | {"svg.hashsalt": chart.metric, "axes.grid": False}):
-        figure = _metric_figure(chart, (charts._INK, *charts.SERIES_COLORS))
-        text = _svg(figure)
     said = "; ".join(f"{row.variant} {row.mean:.4g}" for row in chart.rows)
-    return compare_charts._element(text, f"metric-{chart.metric}", f"{chart.title}, mean of each variant: {said}")
+    with figures.page_style(chart.metric, grid=False):
+        figure = _metric_figure(chart, figures.SERIES_COLORS)
+        return figures.element(figure, f"metric-{chart.metric}", f"{chart.title}, mean of each variant: {said}")
 
 
 def metrics_png(all_charts):
     """The MetricCharts under each other as a PNG, bytes, for places that show pictures and no pages."""
     buffers = []
-    with charts._style({}):
+    with figures.style({}):
         for chart in all_charts:
-            figure = _metric_figure(chart, _COLORS)
+            figure = _metric_figure(chart, figures.PICTURE_COLORS)
             figure.set_dpi(100)
             figure.set_facecolor("white")
             canvas = FigureCanvasAgg(figure)
@@ -82,17 +79,17 @@ def parallel_svg(axes_values, metric, means, *, best):
     columns = {axis: _ordered(values) for axis, values in axes_values.items()}
     columns[metric] = _scaled(list(means.values()))
     baseline = next(iter(means))
-    with charts._style(charts._STYLE | {"svg.hashsalt": "parallel", "axes.grid": False}):
+    with figures.page_style("parallel", grid=False):
         figure = Figure(figsize=(9, 3.6), layout="constrained")
         axes = figure.add_subplot()
         for number, variant in enumerate(means):
             heights = [places[number] for places, _ in columns.values()]
-            strong = {baseline: (charts._FIRST, 2.0), best: (charts._SECOND, 2.6)}.get(variant)
-            color, width = strong or (charts._INK, 0.8)
+            strong = {baseline: (figures.FIRST, 2.0), best: (figures.SECOND, 2.6)}.get(variant)
+            color, width = strong or (figures.INK, 0.8)
             label = {baseline: "baseline", best: _wrapped(f"best mean: {best}", _BEST_CHARACTERS)}.get(variant)
             axes.plot(range(len(columns)), heights, color=color, linewidth=width, alpha=1 if strong else 0.45, label=label)
         for column, (_, ticks) in enumerate(columns.values()):
-            axes.axvline(column, color=charts._RULE, linewidth=1)
+            axes.axvline(column, color=figures.RULE, linewidth=1)
             for place, label in ticks:
                 axes.annotate(label, (column, place), xytext=(4, 3), textcoords="offset points", fontsize=9)
         axes.set_xticks(range(len(columns)), list(columns))
@@ -100,13 +97,12 @@ def parallel_svg(axes_values, metric, means, *, best):
         axes.set_xlim(-0.1, len(columns) - 0.7)
         axes.spines[:].set_visible(False)
         figure.legend(loc="outside lower center", ncols=2)
-        text = _svg(figure)
-    return compare_charts._element(text, "parallel", f"Grid of {', '.join(axes_values)} against {metric}; best is {best}")
+        return figures.element(figure, "parallel", f"Grid of {', '.join(axes_values)} against {metric}; best is {best}")
 
 
 def _metric_figure(chart, colors):
     """Each variant's runs and mean; beside them, where it is compared, its difference to the baseline."""
-    ink, first, second, third = colors
+    first, second, third = colors
     names = [_wrapped(row.variant, _NAME_CHARACTERS) for row in chart.rows]
     lines = 1 + max((name.count("\n") for name in names), default=0)
     height = 1.05 + max(_ROW_INCHES, _LINE_INCHES * lines + 0.1) * len(names)
@@ -161,9 +157,3 @@ def _scaled(values):
     width = high - low or 1.0
     ticks = [tick for tick in MaxNLocator(4).tick_values(low, high) if low <= tick <= high]
     return [(value - low) / width for value in values], [((tick - low) / width, f"{tick:g}") for tick in ticks]
-
-
-def _svg(figure):
-    text = io.StringIO()
-    FigureCanvasSVG(figure).print_svg(text, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    return text.getvalue()

@@ -8,9 +8,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from gan.keras_files import save_model
-from gan.pages import charts, study, study_charts
-from gan.pages.charts import _STAND_INS
-from gan.pages.study_charts import _COLORS, MetricChart, Row
+from gan.pages import study, study_charts
+from gan.pages.figures import _STAND_INS, PICTURE_COLORS, page_style
+from gan.pages.study_charts import MetricChart, Row
 from gan.pages.templates import breakable
 from tests.pages.accessibility import broken_words, cut_on_paper, violations_everywhere
 from tests.pages.browser import BROWSER, browser_tab
@@ -55,8 +55,8 @@ LONG = [f"generator_adam.learning_rate=0.000{n},discriminator_adam.learning_rate
 
 def test_long_names_stand_in_lines_beside_their_rows_and_leave_the_chart_its_width():
     rows = [ROWS[0], *(Row(name, [60.0], 60.0, None, None, None) for name in LONG)]
-    with charts._style(charts._STYLE):
-        figure = study_charts._metric_figure(MetricChart("fid", rows, 5.0), _COLORS)
+    with page_style("fid"):
+        figure = study_charts._metric_figure(MetricChart("fid", rows, 5.0), PICTURE_COLORS)
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
     left, right = figure.axes
