@@ -7,7 +7,7 @@ import click
 
 from gan.errors import DataError, UserError
 from gan.files import replacing
-from gan.images import IMAGE_SHAPE
+from gan.images import IMAGE_SHAPE, enlarge
 
 MOST_PIXELS = 50_000_000
 GENERATOR = Path("data/model/generator.keras")
@@ -46,8 +46,7 @@ def draw(digits, out, seed, scale, version):
 
     from gan.pages.digits import draw_digits
 
-    pixels = draw_digits(generator, digits, seed=seed)
-    pixels = pixels.repeat(scale, axis=0).repeat(scale, axis=1)
+    pixels = enlarge(draw_digits(generator, digits, seed=seed), scale)
     with replacing(out) as temporary:
         Image.fromarray(pixels).save(temporary)
 

@@ -75,11 +75,13 @@ def _pictures(two, *, seed, missing):
         missing.append(str(error))
         drawn = None
     if drawn is not None:
-        from gan.pages.compare_pictures import in_a_row, png
+        from gan.images import enlarge
+        from gan.pages import png
+        from gan.pages.compare_pictures import in_a_row
 
         grids = [grid for grid in (drawn.old, drawn.new, drawn.difference) if grid is not None]
         text = drawn.why_not or "Left: old. Middle: new, from the same latents. Right: the difference, pixel by pixel."
-        found["digits.png"] = (text, png(in_a_row(grids), scale=_SCALE))
+        found["digits.png"] = (text, png.encode(enlarge(in_a_row(grids), _SCALE)))
     from gan.pages import compare_charts
 
     try:
@@ -94,9 +96,9 @@ def _pictures(two, *, seed, missing):
 
 def _link(name, content, folder, prefix, embed):
     if embed:
-        from gan.pages.compare_pictures import data_uri
+        from gan.pages import png
 
-        return data_uri(content)
+        return png.data_uri(content)
     return f"{prefix.rstrip('/')}/{name}" if prefix else Path(os.path.relpath(folder / name)).as_posix()
 
 

@@ -22,8 +22,7 @@ _SEED = 0
 
 def write(progress):
     """Write everything; returns the page's path. `progress`: with a run of the baseline at least."""
-    from gan.pages import study, study_charts
-    from gan.pages.compare_pictures import data_uri, png
+    from gan.pages import png, study, study_charts
 
     folder = RESULTS / progress.study.name
     charts = [_chart(progress, metric) for metric in progress.study.params.metrics]
@@ -32,7 +31,7 @@ def write(progress):
     if grids:
         from gan.pages.compare_pictures import in_a_row
 
-        write_bytes(folder / SAMPLES, png(in_a_row(list(grids.values())), scale=1))
+        write_bytes(folder / SAMPLES, png.encode(in_a_row(list(grids.values()))))
     else:
         (folder / SAMPLES).unlink(missing_ok=True)  # of runs whose generators were here
     results.write(progress, folder, pictures=[INTERVALS, *([SAMPLES] if grids else [])])
@@ -50,7 +49,7 @@ def write(progress):
         parallel=_parallel(progress, study_charts),
         rows=_rows(progress),
         notes=_notes(progress),
-        samples=[{"variant": name, "uri": data_uri(png(grid))} for name, grid in grids.items()],
+        samples=[{"variant": name, "uri": png.data_uri(png.encode(grid))} for name, grid in grids.items()],
         same_inputs=same_inputs,
         missing=missing,
         variants=[

@@ -132,14 +132,12 @@ def _page(two, seed):
     missing = []
     drawn = comparison.draw(two, seed=seed, missing=missing)
     curves = comparison.overlay(two, missing=missing)
-    from gan.pages import compare, compare_charts, compare_pictures
+    from gan.pages import compare, compare_charts, png
 
     pictures = None
     if drawn is not None:
         grids = {"old": drawn.old, "new": drawn.new, "difference": drawn.difference}
-        pictures = {
-            name: None if grid is None else compare_pictures.data_uri(compare_pictures.png(grid)) for name, grid in grids.items()
-        }
+        pictures = {name: None if grid is None else png.data_uri(png.encode(grid)) for name, grid in grids.items()}
         pictures["why_not"] = drawn.why_not
     for line in missing:
         click.echo(line, err=True)

@@ -36,3 +36,8 @@ def tile(images, *, columns):
     cells = np.zeros((rows * columns, height, width), np.uint8)
     cells[:count] = images
     return cells.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, columns * width)
+
+
+def enlarge(pixels, scale):
+    """Make each pixel of a picture uint8 [h, w] a square of `scale`: uint8 [h * scale, w * scale]."""
+    return pixels.repeat(scale, axis=0).repeat(scale, axis=1)

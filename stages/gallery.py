@@ -23,6 +23,7 @@ def main():
     params = read_section(PARAMS, "gallery", GalleryParams)
 
     from gan.arrays import load_pixels
+    from gan.images import enlarge
     from gan.keras_files import load_model
     from gan.pages import pictures
     from gan.runtime import start_tensorflow
@@ -43,8 +44,7 @@ def main():
             pictures.write_png(folder / f"img-{step}.png", pixels)
         pictures.write_png(folder / "final.png", pictures.grid(final, columns=params.final_columns, scale=params.final_scale))
         for name, pixels in explored.pictures.items():
-            enlarged = pixels.repeat(params.scale, axis=0).repeat(params.scale, axis=1)
-            pictures.write_png(folder / f"{name}.png", enlarged)
+            pictures.write_png(folder / f"{name}.png", enlarge(pixels, params.scale))
         write_json(folder / "explorer.json", explored.content)
         pictures.write_animation(
             folder / "evolution.png",

@@ -1,11 +1,8 @@
 """What two generators make of the same latents, and how far apart the two are, pixel by pixel."""
 
-import base64
-import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from gan.generators import inputs_of
 from gan.pages.pictures import grid, sample
@@ -49,18 +46,6 @@ def in_a_row(pictures):
     height = max(picture.shape[0] for picture in pictures)
     padded = [np.pad(one, ((0, height - one.shape[0]), (0, _GAP)), constant_values=255) for one in pictures]
     return np.hstack(padded)[:, :-_GAP]
-
-
-def png(pixels, *, scale=1):
-    """The PNG of grays uint8 [h, w], each a square of `scale` pixels: bytes, the same ones for the same grays."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels.repeat(scale, axis=0).repeat(scale, axis=1)).save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def data_uri(content):
-    """The `data:` URI of a PNG's bytes."""
-    return "data:image/png;base64," + base64.b64encode(content).decode()
 
 
 def _why_not_the_same(old, new):

@@ -1,8 +1,6 @@
 """Reading what the report shows; a file that is missing, damaged or something else is one clear DataError."""
 
-import base64
 import csv
-import io
 import json
 import re
 import warnings
@@ -12,6 +10,8 @@ import numpy as np
 from PIL import Image
 
 from gan.errors import DataError
+from gan.images import enlarge
+from gan.pages import png
 
 _MAX_JSON_BYTES = 4_000_000  # two networks of the explorer at their largest have 1,000,000
 _LONGEST_LINE = 10_000  # characters
@@ -88,15 +88,11 @@ def read_picture(path, *, scale):
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: not a readable PNG: {_one_line(error)}") from None
     small = pixels[::scale, ::scale]
-    if pixels.ndim != 2 or not np.array_equal(
-        small.repeat(scale, 0).repeat(scale, 1)[: pixels.shape[0], : pixels.shape[1]], pixels
-    ):
+    if pixels.ndim != 2 or not np.array_equal(enlarge(small, scale)[: pixels.shape[0], : pixels.shape[1]], pixels):
         raise DataError(
             f"{path}: expected a gray picture of {scale} x {scale} squares, got another; `dvc repro gallery` makes it"
         )
-    buffer = io.BytesIO()
-    Image.fromarray(small).save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return png.data_uri(png.encode(small))
 
 
 def snapshot_paths(folder):

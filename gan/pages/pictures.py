@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from gan.arrays import load_archive
 from gan.errors import DataError, UserError
 from gan.generators import inputs_of
-from gan.images import CLASSES, IMAGE_SHAPE, tile, to_uint8
+from gan.images import CLASSES, IMAGE_SHAPE, enlarge, tile, to_uint8
 
 _CAPTION_HEIGHT = 0.09  # of the width of the grid: a line of text that can be read wherever the digits can
 _CAPTION_GRAY = 255
@@ -60,7 +60,7 @@ def snapshot_grids(snapshots, *, columns, scale):
 
 def grid(images, *, columns, scale):
     """Tile images uint8 [n, h, w, 1] and make each pixel a square of `scale`: uint8 [rows * h * scale, columns * w * scale]."""
-    return tile(images, columns=columns).repeat(scale, axis=0).repeat(scale, axis=1)
+    return enlarge(tile(images, columns=columns), scale)
 
 
 def write_png(path, pixels):

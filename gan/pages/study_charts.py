@@ -1,6 +1,5 @@
 """Charts of a study: runs as dots with intervals, differences against zero, and a grid's parameters against a metric."""
 
-import io
 import textwrap
 from dataclasses import dataclass
 
@@ -9,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from gan.pages import figures
+from gan.pages import figures, png
 from gan.pages.tables import name_of
 
 _ROW_INCHES = 0.42
@@ -63,11 +62,7 @@ def metrics_png(all_charts):
             canvas = FigureCanvasAgg(figure)
             canvas.draw()
             buffers.append(np.asarray(canvas.buffer_rgba())[..., :3])
-    from PIL import Image
-
-    picture = io.BytesIO()
-    Image.fromarray(np.vstack(buffers)).save(picture, "PNG", optimize=True)
-    return picture.getvalue()
+    return png.encode(np.vstack(buffers))
 
 
 def parallel_svg(axes_values, metric, means, *, best):

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from gan.arrays import load_archive
 from gan.errors import DataError
+from gan.images import enlarge, tile
 
 SAMPLES = "samples.png"  # the newest samples, for whoever does not read event files
 ARCHITECTURE = "generator.json"  # Keras' description of the generator whose weights lie beside it
@@ -189,10 +190,7 @@ def _rows_since(run, first):
 
 def _grid(images):
     """Images uint8 [n, 28, 28, 1], n a multiple of 4, as one: uint8 [n / 4 * 56, 224, 1]."""
-    count, height, width, _ = images.shape
-    rows = images.reshape(count // _COLUMNS, _COLUMNS, height, width).swapaxes(1, 2)
-    picture = rows.reshape(count // _COLUMNS * height, _COLUMNS * width)
-    return picture.repeat(_SCALE, axis=0).repeat(_SCALE, axis=1)[..., None]
+    return enlarge(tile(images, columns=_COLUMNS), _SCALE)[..., None]
 
 
 def _put(path, content):

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gan.images import tile, to_uint8, to_unit_range
+from gan.images import enlarge, tile, to_uint8, to_unit_range
 
 ROOT = Path(__file__).resolve().parents[2]
 ALL_VALUES = np.arange(256, dtype=np.uint8)
@@ -62,6 +62,10 @@ def test_tile_lays_out_row_by_row_and_fills_with_black(channel):
 def test_tile_keeps_each_image_upright():
     image = np.arange(6, dtype=np.uint8).reshape(1, 2, 3)
     assert tile(image, columns=1).tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_enlarge_makes_each_pixel_a_square():
+    assert enlarge(np.array([[1, 2]], np.uint8), 2).tolist() == [[1, 1, 2, 2], [1, 1, 2, 2]]
 
 
 def test_nobody_else_writes_the_half_range():

@@ -14,7 +14,8 @@ import pytest
 from markdown_it import MarkdownIt
 from PIL import Image
 
-from gan.pages import change, compare, compare_charts, compare_pictures
+from gan.images import enlarge
+from gan.pages import change, compare, compare_charts, compare_pictures, png
 from gan.pages.pictures import grid, sample
 from tests.pages.accessibility import broken_words, check_contrast, cut_on_paper, violations_everywhere
 from tests.pages.browser import BROWSER, browser_tab
@@ -175,7 +176,7 @@ def test_the_difference_is_that_of_each_pixel():
     np.testing.assert_array_equal(compare_pictures.difference(old, new), [[255, 255, 0]])
     row = compare_pictures.in_a_row([old, np.zeros((2, 1), np.uint8)])
     assert row.shape == (2, 3 + 8 + 1) and row[0, :3].tolist() == [0, 255, 7] and (row[:, 3:11] == 255).all()
-    with Image.open(io.BytesIO(compare_pictures.png(new, scale=2))) as image:
+    with Image.open(io.BytesIO(png.encode(enlarge(new, 2)))) as image:
         np.testing.assert_array_equal(np.asarray(image), new.repeat(2, 0).repeat(2, 1))
 
 
@@ -242,8 +243,8 @@ def test_a_run_without_a_file_leaves_the_other_ones_line():
 
 
 def page(**changes):
-    gray = compare_pictures.data_uri(compare_pictures.png(np.full((280, 280), 99, np.uint8)))
-    white = compare_pictures.data_uri(compare_pictures.png(np.full((280, 280), 255, np.uint8)))
+    gray = png.data_uri(png.encode(np.full((280, 280), 99, np.uint8)))
+    white = png.data_uri(png.encode(np.full((280, 280), 255, np.uint8)))
     values = {
         "old": {"name": "main", "commit": "commit 1"},
         "new": {"name": "HEAD", "commit": "commit 2"},
@@ -285,7 +286,7 @@ def test_what_is_missing_is_said():
     for line in ("not both generators are here", "neither run's history is here", "Neither run has metrics", "None differs."):
         assert line in text
     assert "<script>" not in text
-    gray = compare_pictures.data_uri(compare_pictures.png(np.zeros((28, 28), np.uint8)))
+    gray = png.data_uri(png.encode(np.zeros((28, 28), np.uint8)))
     text = page(pictures={"old": gray, "new": gray, "difference": None, "why_not": "Only one of them is class-conditional."})
     assert "Only one of them is class-conditional. Each has drawn its own" in text and text.count("<img ") == 2
 
