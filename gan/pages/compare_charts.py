@@ -24,6 +24,7 @@ class Overlay:
     name: str  # of the column
     title: str
     lines: dict[str, tuple[np.ndarray, Series]]  # of RUNS: steps float64 [n], Series of [n]
+    spans: dict[str, tuple[float, float]]  # of each run: the first and the last step that its lines tell of
 
     @property
     def log(self):
@@ -48,18 +49,18 @@ def overlays(histories, trajectories):
     found = []
     for name, title in TRAINING.items():
         lines = {run: _summarized(run, table, name) for run, table in histories.items() if name in table}
-        found.append(Overlay(name, title, lines))
+        found.append(Overlay(name, title, lines, _spans(histories)))
     for name in QUALITY:
         lines = {run: _measured(run, table, name) for run, table in trajectories.items() if name in table}
-        found.append(Overlay(name, METRICS[name][0], lines))
+        found.append(Overlay(name, METRICS[name][0], lines, _spans(trajectories)))
     return [chart for chart in found if chart.lines]
 
 
 def svg(chart):
     """The chart as an SVG element for a page whose style gives the colours; the same input gives the same bytes."""
     ends = "; ".join(
-        f"{run} {line.values[0]:.4g} to {line.values[-1]:.4g} in steps {steps[0]:.0f} to {steps[-1]:.0f}"
-        for run, (steps, line) in chart.lines.items()
+        "{} {:.4g} to {:.4g} in steps {:.0f} to {:.0f}".format(run, line.values[0], line.values[-1], *chart.spans[run])
+        for run, (_, line) in chart.lines.items()
     )
     with figures.page_style(chart.name):
         figure = Figure(figsize=(4.4, 2.9), layout="constrained")
@@ -94,6 +95,10 @@ def _paint(axes, chart, colors):
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(_PlainLogFormatter())
         axes.yaxis.set_minor_formatter(_PlainLogFormatter())
+
+
+def _spans(tables):
+    return {run: (table["step"][0], table["step"][-1]) for run, table in tables.items()}
 
 
 def _summarized(run, table, name):

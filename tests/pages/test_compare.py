@@ -226,7 +226,7 @@ def test_curves_of_runs_of_different_length_lie_over_each_other():
     assert [chart.log for chart in found] == [True, False, False, True]
     elements = [compare_charts.svg(chart) for chart in found]
     label = html.unescape(re.search('aria-label="(.*?)"', elements[0])[1])
-    assert label == "Generator loss: old 1 to 1 in steps 0 to 398; new 2 to 2 in steps 0 to 299"
+    assert label == "Generator loss: old 1 to 1 in steps 0 to 399; new 2 to 2 in steps 0 to 299"
     assert [compare_charts.svg(chart) for chart in curves()] == elements  # the same bytes again
     text = "".join(elements)
     assert not re.search(r"#[0-9a-f]{6}\b", text) and "var(--first)" in text and "stroke-dasharray" in text
