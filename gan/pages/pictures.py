@@ -90,6 +90,8 @@ def sample(generator, *, rows, columns, seed):
     images = np.asarray(function_of(generator)(inputs.arrange(latents, labels)))
     if images.ndim != 4 or images.shape[-1] != 1 or not np.isfinite(images).all():
         raise DataError(f"expected finite images [n, h, w, 1] from the generator, got {images.dtype} {list(images.shape)}")
+    if np.abs(images).max() > 1:  # else they would be clipped
+        raise DataError(f"expected images in [-1, 1] from the generator, got {images.min()} to {images.max()}")
     return to_uint8(images)
 
 

@@ -170,6 +170,9 @@ def test_a_model_that_is_no_generator_is_refused(tensorflow):
     nan.set_weights([np.full_like(weight, np.nan) for weight in nan.get_weights()])
     with pytest.raises(DataError, match="expected finite images"):
         pictures.sample(nan, rows=1, columns=1, seed=0)
+    bright = keras.Model(vector, keras.layers.Reshape((28, 28, 1))(keras.layers.Dense(784, bias_initializer="ones")(vector)))
+    with pytest.raises(DataError, match=r"expected images in \[-1, 1\] from the generator, got "):  # and not clipped
+        pictures.sample(bright, rows=2, columns=2, seed=0)
 
 
 @pytest.mark.parametrize(
