@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 
 from websockets.sync.client import connect
@@ -115,12 +116,24 @@ class Tab:
 
 
 @contextlib.contextmanager
+def temporary_folder():
+    """Yield the environment of a browser whose temporary files end with it; their path is short, since sockets are among them."""
+    with tempfile.TemporaryDirectory(prefix="browser-", ignore_cleanup_errors=True) as folder:
+        yield {**os.environ, "TMPDIR": folder}
+
+
+@contextlib.contextmanager
 def browser_tab(folder):
     """A Tab of a new browser whose profile lies in `folder`, and which cannot reach any network."""
     profile = folder / "profile"
     command = [BROWSER, *_FLAGS, f"--user-data-dir={profile}"]
     command += ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's sandbox refuses root
-    with subprocess.Popen([*command, "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with (
+        temporary_folder() as environment,
+        subprocess.Popen(
+            [*command, "about:blank"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process,
+    ):
         try:
             with connect(_address(process, profile / "DevToolsActivePort"), max_size=None, proxy=None) as socket:
                 yield Tab(socket, _new_session(socket))

@@ -10,6 +10,8 @@ import time
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
+from tests.pages.browser import temporary_folder
+
 FIREFOX = next(filter(None, map(shutil.which, ("firefox-esr", "firefox"))), None)
 
 
@@ -67,7 +69,10 @@ def firefox_tab(folder):
     profile = folder / "profile"
     profile.mkdir()
     command = [FIREFOX, "--headless", "--no-remote", "--profile", profile, "--remote-debugging-port=0", "about:blank"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with (
+        temporary_folder() as environment,
+        subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process,
+    ):
         try:
             with _connected(process, profile / "WebDriverBiDiServer.json") as socket:
                 yield FirefoxTab(socket)
