@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from gan.pages import figures
 from gan.pages.figures import SERIES_COLORS, Series, summary
-from gan.pages.tables import name_of
+from gan.pages.tables import TRAINING_NAMES, name_of
 
 
 def losses_png(history):
@@ -39,7 +39,7 @@ def training_curves(history, marks):
     shared = {"marks": marks, "span": (history["step"][0], history["step"][-1])}
     return [
         draw("loss", steps, losses, title="Losses", log=log, **shared),
-        draw("accuracy", steps, accuracy, title="Discriminator accuracy, %", colors=SERIES_COLORS[1:], **shared),
+        draw("accuracy", steps, accuracy, title=TRAINING_NAMES["d_accuracy"], colors=SERIES_COLORS[1:], **shared),
     ]
 
 

@@ -8,10 +8,9 @@ from matplotlib.ticker import LogFormatter
 
 from gan.pages import figures
 from gan.pages.figures import PICTURE_COLORS, SERIES_COLORS, Series, summary
-from gan.pages.tables import METRICS
+from gan.pages.tables import METRICS, TRAINING_NAMES
 
 RUNS = ("old", "new")
-TRAINING = {"g_loss": "Generator loss", "d_loss": "Discriminator loss", "d_accuracy": "Discriminator accuracy, %"}
 QUALITY = ("fid", "precision_percent", "recall_percent", "coverage_percent")
 _IN_PICTURE = ("g_loss", "d_loss", "fid")
 _LINES = ("solid", (0, (4, 2)))  # the second dashed: where both are the same, both are seen, and colour is not all
@@ -47,7 +46,7 @@ def overlays(histories, trajectories):
     means of neighbouring steps, a trajectory each value and a band of one standard deviation.
     """
     found = []
-    for name, title in TRAINING.items():
+    for name, title in TRAINING_NAMES.items():
         lines = {run: _summarized(run, table, name) for run, table in histories.items() if name in table}
         found.append(Overlay(name, title, lines, _spans(histories)))
     for name in QUALITY:

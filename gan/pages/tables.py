@@ -7,6 +7,8 @@ from gan.lecture import PUBLISHED_LOG, published_tail_mean
 
 HISTORY_COLUMNS = ("step", "g_loss", "d_loss", "d_accuracy")
 LOG_COLUMNS = HISTORY_COLUMNS[1:]
+TRAINING_NAMES = dict(zip(LOG_COLUMNS, ("Generator loss", "Discriminator loss", "Discriminator accuracy, %"), strict=True))
+_TRAINING_DIGITS = (3, 3, 1)  # decimals of each
 
 # metric -> its name for people, and what it says; one that is not here is shown under its own name
 METRICS = {
@@ -40,11 +42,7 @@ def tiles(tail_mean, metrics, floor, *, published):
             "note": f"published: {there:.{digits}f}" if published else "at the end of training",
         }
         for name, here, there, digits in zip(
-            ("Generator loss", "Discriminator loss", "Discriminator accuracy, %"),
-            tail_mean,
-            published_tail_mean(),
-            (3, 3, 1),
-            strict=True,
+            TRAINING_NAMES.values(), tail_mean, published_tail_mean(), _TRAINING_DIGITS, strict=True
         )
     ]
     if "fid" in metrics:
@@ -104,11 +102,7 @@ def evolution(steps, training, trajectory):
     """
     rows = [
         {"name": name, "texts": [_fixed(value, digits) for value in training[column]]}
-        for name, column, digits in (
-            ("Generator loss", "g_loss", 3),
-            ("Discriminator loss", "d_loss", 3),
-            ("Discriminator accuracy, %", "d_accuracy", 1),
-        )
+        for (column, name), digits in zip(TRAINING_NAMES.items(), _TRAINING_DIGITS, strict=True)
     ]
     if not trajectory:
         return {"training": rows, "quality": [], "measured": [], "places": []}
