@@ -1,5 +1,6 @@
 """What a stage shows of its work, and how it hears that it shall stop."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -18,7 +19,10 @@ class Stopwatch:
 
 
 class ProgressBar:
-    """The lecture's console line at every log step, above a bar where there is a terminal."""
+    """The lecture's console line at every log step, above a bar where there is a terminal.
+
+    Work goes on when nobody reads them any more.
+    """
 
     def __init__(self, steps, done):
         from tqdm import tqdm
@@ -30,16 +34,17 @@ class ProgressBar:
         return self
 
     def __exit__(self, *_):
-        self._bar.close()
+        with contextlib.suppress(OSError):
+            self._bar.close()
 
     def log(self, step, row):
         """Show step `step` with row (G loss, D loss, D accuracy in percent)."""
         g_loss, d_loss, accuracy = row
-        self._bar.write(
-            f"step {step}/{self._last}  G loss {g_loss:.3f}  D loss {d_loss:.3f}  D accuracy {accuracy:.1f} %", file=sys.stdout
-        )
-        sys.stdout.flush()
-        self._bar.update(step + 1 - self._bar.n)
+        line = f"step {step}/{self._last}  G loss {g_loss:.3f}  D loss {d_loss:.3f}  D accuracy {accuracy:.1f} %"
+        with contextlib.suppress(OSError):
+            self._bar.write(line, file=sys.stdout)
+            sys.stdout.flush()
+            self._bar.update(step + 1 - self._bar.n)
 
 
 class StopSignals:

@@ -7,6 +7,7 @@ Checkpoints lie in .scratch/ (or the folder that GAN_SCRATCH names) until the ru
 newest runs lies there in live/.
 """
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -116,7 +117,8 @@ def write_outputs(engine, run):
 
 
 def log(message):
-    print(f"train: {message}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # who read it may be gone, as a killed `dvc repro`: that must not cost the save
+        print(f"train: {message}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -170,6 +170,17 @@ def test_stopping_says_so_in_one_line_and_saves(uninterrupted, tmp_path):
     assert not (tmp_path / "data/model").exists()
 
 
+def test_stopping_saves_when_nobody_reads_any_more(tmp_path):
+    """As when `dvc repro` is killed: its pipe is closed before the trainer hears of it."""
+    make_workplace(tmp_path, checkpoint_every_seconds=1000, steps=2_000_001)
+    process = start(tmp_path)
+    wait_for_step(process)
+    process.stdout.close()
+    process.terminate()
+    assert process.wait(280) != 0
+    assert len(scratch_files(tmp_path)) == 1
+
+
 def test_damaged_checkpoints_are_replaced(uninterrupted, tmp_path):
     make_workplace(tmp_path)
     assert stopped(tmp_path)[0] == 143
