@@ -56,20 +56,21 @@ class Scratch:
     def __enter__(self):
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         deadline = time.monotonic() + self._wait_seconds
-        waiting = False
+        announced = False
         while not self._try_lock():
+            holder = self._holder()
+            if holder and not announced:
+                self._log(f"waiting up to {self._wait_seconds:.0f} s for process {holder}, which runs this very training")
+                announced = True
             if time.monotonic() > deadline:
-                raise UserError(f"this very training is already running in process {self._holder()}; wait for it or stop it")
-            if not waiting:
-                self._log(f"waiting up to {self._wait_seconds:.0f} s for process {self._holder()}, which runs this very training")
-            waiting = True
+                raise UserError(f"this very training is already running in process {holder or '?'}; wait for it or stop it")
             time.sleep(0.1)
-        self.folder.mkdir(exist_ok=True)  # under the lock, as its removal: Path.mkdir fails on a folder that goes at that moment
-        for unfinished in self.folder.glob(".checkpoint-*"):  # of a process that was killed while writing
-            unfinished.unlink()
         self._lock.truncate(0)
         self._lock.write(str(os.getpid()))
         self._lock.flush()
+        self.folder.mkdir(exist_ok=True)  # under the lock, as its removal: Path.mkdir fails on a folder that goes at that moment
+        for unfinished in self.folder.glob(".checkpoint-*"):  # of a process that was killed while writing
+            unfinished.unlink()
         return self
 
     def __exit__(self, *_):
@@ -129,6 +130,7 @@ class Scratch:
         return self._lock is not None
 
     def _holder(self):
+        """The number of the process that has the lock; "" for a moment after it has taken it."""
         with contextlib.suppress(FileNotFoundError):
-            return self._lock_path.read_text(encoding="utf-8") or "?"
-        return "?"
+            return self._lock_path.read_text(encoding="utf-8")
+        return ""

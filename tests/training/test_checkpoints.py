@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from gan.errors import UserError
+from gan.files import try_lock
 from gan.params import read_section
 from gan.training.checkpoints import Scratch, run_key
 from gan.training.params import TrainParams
@@ -178,6 +179,20 @@ def test_a_second_process_is_refused_with_the_firsts_number(tmp_path, holder, lo
     assert len(log) == 1 and "waiting" in log[0]
     with Scratch(tmp_path, "another key"):
         pass
+
+
+def test_who_waits_says_for_whom_as_soon_as_it_is_known(tmp_path, log, monkeypatch):
+    held = try_lock(tmp_path / "key.lock")
+
+    def name_itself():
+        held.write("123")
+        held.flush()
+
+    events = iter([name_itself, held.close])
+    monkeypatch.setattr(time, "sleep", lambda seconds: next(events)())
+    with Scratch(tmp_path, "key", wait_seconds=60, log=log.append):
+        assert (tmp_path / "key.lock").read_text() == str(os.getpid())
+    assert log == ["waiting up to 60 s for process 123, which runs this very training"]
 
 
 def test_only_who_holds_the_lock_makes_the_folder(tmp_path, holder, log):
