@@ -8,6 +8,7 @@ import platform
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -46,16 +47,22 @@ def make_workplace(folder, *, checkpoint_every_seconds=0.05, **changes):
 
 
 def start(folder, **options):
-    return subprocess.Popen(
-        [sys.executable, "-m", "stages.train"],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        **options,
-    )
+    """A training that is never more than a dozen lines ahead of who reads them, so that it cannot end before a signal comes."""
+    reader, writer = socket.socketpair()
+    writer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # a pipe would take the lines of a whole training
+    with reader, writer:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "stages.train"],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=writer,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            **options,
+        )
+        process.stdout = reader.makefile()
+    return process
 
 
 def finish(folder, **options):
@@ -127,18 +134,21 @@ def test_kills_at_random_moments_end_in_the_same_bytes(uninterrupted, tmp_path):
     """A few; `make soak ARGS="kills"` makes hundreds, of every stage and command."""
     make_workplace(tmp_path)
     moments = random.Random(20)
-    outcomes = []
+    log_seconds = 100 / json.loads((uninterrupted / "data/timings/train.json").read_text())["steps_per_second"]
+    outcomes, starts = [], []
     for attempt in range(KILLS):
         process = start(tmp_path)
         # every fourth dies while it starts or compiles; the others soon after a log step, between checkpoints or in one
         if attempt % 4 == 3:
-            time.sleep(moments.uniform(0, 4))
+            time.sleep(moments.uniform(0, min(starts)))
         else:
+            started = time.monotonic()
             wait_for_step(process)
-            time.sleep(moments.uniform(0, 0.2))
+            starts.append(time.monotonic() - started)
+            time.sleep(moments.uniform(0, 5 * log_seconds))
         number = moments.choice([signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
         (os.killpg if moments.random() < 0.5 else os.kill)(process.pid, number)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=240)
         outcomes.append((number.name, process.returncode, output[-300:]))
         if process.returncode == 0:
             break
@@ -155,7 +165,7 @@ def stopped(folder, number=signal.SIGTERM):
     process = start(folder)
     wait_for_step(process)
     process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=240)
     return process.returncode, output
 
 
@@ -314,7 +324,7 @@ def test_a_killed_parent_takes_the_trainer_along(tmp_path):
 
 SMALL_CONV = {
     "steps": 121,
-    "log_every_steps": 20,
+    "log_every_steps": 5,
     "network": "conv",
     "conditional": True,
     "generator_units": [4, 4],
