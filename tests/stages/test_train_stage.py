@@ -278,12 +278,11 @@ def test_training_that_diverges_in_a_log_step_stops_in_one_line(tmp_path):
 )
 def test_bad_parameters_end_in_one_line_at_once(tmp_path, changes, message):
     make_workplace(tmp_path, **changes)
-    started = time.monotonic()
+    (tmp_path / "tensorflow.py").write_text("raise SystemExit('TensorFlow was asked for')\n")  # it takes seconds to start
     code, output = finish(tmp_path)
     assert code == 1
     assert message in output
     assert len(output.splitlines()) == 1
-    assert time.monotonic() - started < 5  # TensorFlow alone takes most of that to start
 
 
 def test_another_kind_of_processor_is_refused_at_once(tmp_path):
