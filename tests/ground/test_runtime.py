@@ -48,6 +48,7 @@ def run(code, **environment):
 
 
 @pytest.mark.slow(seconds=35)
+@pytest.mark.timeout(900)
 def test_neither_a_variable_of_the_shell_nor_a_kept_program_changes_a_trained_byte(tmp_path):
     compiled_anew = {"GAN_PROGRAMS": ""}
     trained = run(TRAIN, **compiled_anew)
