@@ -120,6 +120,7 @@ def test_when_all_fail_one_line_says_what_to_do_and_nothing_is_written(server, t
     nowhere = {
         "PIP_INDEX_URL": "http://someone:secret@no-such-host.invalid/simple",
         "npm_config_registry": "http://no-such-host.invalid",
+        "RES_OPTIONS": "timeout:1 attempts:1",  # of a resolver that does not answer
     }
     result = subprocess.run(**command(tmp_path, **nowhere))
     assert result.returncode == 1
