@@ -144,10 +144,9 @@ def test_a_host_that_does_not_answer_is_tried_once(tmp_path, caplog):
 
 
 def test_a_closed_port_fails_at_once(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    assert "Connection refused" in failure(f"http://127.0.0.1:{port}/file.gz", tmp_path / "file")
+    with socket.socket() as taken:  # so that nobody else listens there
+        taken.bind(("127.0.0.1", 0))
+        assert "Connection refused" in failure(f"http://127.0.0.1:{taken.getsockname()[1]}/file.gz", tmp_path / "file")
 
 
 def test_a_proxy_that_refuses_is_asked_once(server, tmp_path, monkeypatch):

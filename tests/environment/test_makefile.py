@@ -154,6 +154,7 @@ def test_a_checkout_that_was_copied_or_renamed_gets_an_environment_of_its_own(tm
         """What make says in `folder`, and where its environment's program finds its library."""
         command = [MAKE, ".venv/.installed", f"PYTHON={sys.executable}"]
         outside = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # of `make test`
+        outside["LC_ALL"] = "C"  # the language of what make says
         done = subprocess.run(command, cwd=folder, env={**outside, "INSTALLER": "pip"}, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         where = subprocess.run([folder / ".venv/bin/pip", "--version"], capture_output=True, text=True, check=True).stdout

@@ -8,8 +8,8 @@ from flows.dvc.session import DvcSession
 from gan.runtime import processor_kind
 from tests.helpers.pipeline_project import Project
 
-OTHER = "Intel 6-60"
-CPUINFO = "processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 60\nflags\t\t: fpu sse2 fma avx avx2\n"
+OTHER = "Intel 6-1"  # which has no AVX2: no machine is one
+CPUINFO = "processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 1\nflags\t\t: fpu sse2 fma avx avx2\n"
 GRAPH = {  # rounds by the processor
     "network": "conv",
     "generator_units": [4, 4],

@@ -110,12 +110,12 @@ def test_a_run_that_goes_on_goes_on_in_its_folder_where_its_checkpoint_is(genera
 
 
 def test_the_newest_five_runs_stay_and_nothing_else_is_touched(generator, tmp_path):
-    for day in range(1, 8):
-        (tmp_path / f"2026010{day}T000000Z-{day:08d}").mkdir()
+    for year in range(2000, 2007):
+        (tmp_path / f"{year}0101T000000Z-{year:08d}").mkdir()
     (tmp_path / "mine").mkdir()
     with Summaries(tmp_path, KEY, PARAMS, TrainingRun({}), generator=generator) as live:
         kept = sorted(path.name for path in tmp_path.iterdir())
-    assert kept == [*(f"2026010{day}T000000Z-{day:08d}" for day in range(4, 8)), live.folder.name, "mine"]
+    assert kept == [*(f"{year}0101T000000Z-{year:08d}" for year in range(2003, 2007)), live.folder.name, "mine"]
 
 
 def test_a_disk_that_takes_nothing_is_one_line(generator, tmp_path):
