@@ -1,6 +1,7 @@
 import gzip
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -104,7 +105,7 @@ def test_after_the_environments_source_the_others_are_tried(server, tmp_path):
     write_params(tmp_path, [{"kind": "mirror", "url": mirror(server)}])
     result = subprocess.run(**command(tmp_path, MNIST_SOURCE="/nowhere"))
     assert result.returncode == 0, result.stderr
-    assert "fetch: local /nowhere failed after 0.0 s: no such folder or file\n" in result.stderr
+    assert re.search(r"fetch: local /nowhere failed after \d+\.\d s: no such folder or file\n", result.stderr)
 
 
 def test_when_all_fail_one_line_says_what_to_do_and_nothing_is_written(server, tmp_path):
@@ -148,12 +149,12 @@ def test_a_signal_in_the_middle_of_a_download_leaves_nothing(server, tmp_path, n
     write_params(tmp_path, [{"kind": "mirror", "url": url}, {"kind": "mirror", "url": mirror(server, "/late")}])
     process = subprocess.Popen(**command(tmp_path))
     while "/mnist/t10k-images-idx3-ubyte.gz" not in server.paths():
-        assert server.asked.wait(20)
+        assert server.asked.wait(60)
         time.sleep(0.01)
     time.sleep(0.2)
     assert any((tmp_path / "data").rglob("train-images-idx3-ubyte"))  # there is something to clean up
     process.send_signal(number)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == code
     assert "Traceback" not in errors
     assert os.listdir(tmp_path / "data") == []
