@@ -35,9 +35,7 @@ def pytest_configure(config):
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # also for what the first process to import a module leaves to the others
     if not hasattr(config, "workerinput"):  # the process that starts the others
         config.stash[_SETTINGS] = tempfile.mkdtemp(prefix="gan-settings-")
-        settings = Path(config.stash[_SETTINGS]) / "gitconfig"
-        settings.write_text("[safe]\n\tdirectory = *\n")  # the checkout under test may be another user's, as in a container
-        os.environ |= {"GIT_CONFIG_GLOBAL": str(settings), "GIT_CONFIG_NOSYSTEM": "1"}
+        os.environ |= {"GIT_CONFIG_GLOBAL": str(_ROOT / "tests/helpers/gitconfig"), "GIT_CONFIG_NOSYSTEM": "1"}
         os.environ |= dict.fromkeys(("DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR"), config.stash[_SETTINGS])
         os.environ["GAN_PROGRAMS"] = config.stash[_PROGRAMS] = tempfile.mkdtemp(prefix="gan-programs-")
         for package in ("commands", "flows", "gan", "stages"):

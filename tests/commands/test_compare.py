@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 def run(folder, *line):
     names = {f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    environment = {**os.environ, "DVC_NO_ANALYTICS": "1", "GIT_CONFIG_GLOBAL": os.devnull, **names}
+    environment = {**os.environ, "DVC_NO_ANALYTICS": "1", **names}
     return subprocess.run(line, cwd=folder, env=environment, check=True, capture_output=True, text=True).stdout
 
 

@@ -72,7 +72,7 @@ def command(folder, *arguments):
 
 
 def run(folder, *line):
-    environment = {**os.environ, "DVC_NO_ANALYTICS": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+    environment = {**os.environ, "DVC_NO_ANALYTICS": "1"}
     names = {f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     subprocess.run(line, cwd=folder, env={**environment, **names}, check=True, capture_output=True)
 

@@ -35,7 +35,7 @@ class Project:
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "MNIST_SOURCE": str(folder.parent / "source"),
             "DVC_NO_ANALYTICS": "1",
-            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_GLOBAL": str(ROOT / "tests/helpers/gitconfig"),
         }
         for command in (
             ["git", "init", "-q", "-b", "main"],

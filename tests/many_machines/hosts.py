@@ -340,7 +340,7 @@ def _environment(folder):
         **environment,
         "PATH": f"{Path(sys.executable).parent}:{environment['PATH']}",
         "MNIST_SOURCE": str(folder / "source"),
-        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_GLOBAL": str(ROOT / "tests/helpers/gitconfig"),
         "DVC_NO_ANALYTICS": "1",
         "DVC_SITE_CACHE_DIR": str(folder / "site"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

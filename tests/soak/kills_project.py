@@ -109,7 +109,7 @@ class Place:
             "MNIST_SOURCE": str(source / "source"),
             "DVC_SITE_CACHE_DIR": str(self.folder / "site"),
             "DVC_NO_ANALYTICS": "1",
-            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_GLOBAL": str(ROOT / "tests/helpers/gitconfig"),
             "PREFECT_HOME": str(self.folder / "home"),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         }
