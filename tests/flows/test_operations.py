@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import socketserver
 import subprocess
 import sys
@@ -324,6 +325,17 @@ def test_the_server_is_asked_as_prefects_own_client_asks_it(tmp_path):
                 require_server()
                 server, clock = of_server()
                 assert text in server.text and server.good == clock.good == (login == "secret"), server
+
+
+@pytest.mark.slow(seconds=16)
+def test_a_server_whose_free_port_is_taken_meanwhile_gets_another(tmp_path, monkeypatch):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        ports = [other.getsockname()[1], free_port()]
+        monkeypatch.setattr("benchmarks.server.free_port", iter(ports).__next__)
+        with prefect_server(prefect_home(tmp_path / "home")) as (url, _):
+            assert url == f"http://127.0.0.1:{ports[1]}/api"
 
 
 @pytest.mark.slow(seconds=10)
