@@ -17,9 +17,11 @@ import threading
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
+from unittest import mock
 
 import hypothesis
 from hypothesis.configuration import set_hypothesis_home_dir
+from hypothesis.internal.conjecture import providers
 from tqdm import tqdm
 
 from tests.soak.case import FAULTS, JOBS_VARIABLE, Verdict
@@ -233,7 +235,19 @@ def examples(strategy, *, seed, count, see):
     def look(case):
         see(case)
 
-    look()
+    with _no_constants_of_modules():
+        look()
+
+
+@contextlib.contextmanager
+def _no_constants_of_modules():
+    """Keep Hypothesis from drawing constants of imported modules in the block: which are depends on what ran before."""
+    there = all(hasattr(providers, name) for name in ("_get_local_constants", "Constants", "CONSTANTS_CACHE"))
+    assert there, f"Hypothesis {hypothesis.__version__} gets constants of modules in another way: see how to switch that off"
+    providers.CONSTANTS_CACHE.cache.clear()
+    with mock.patch.object(providers, "_get_local_constants", providers.Constants):
+        yield
+    providers.CONSTANTS_CACHE.cache.clear()
 
 
 class _Found(Exception):

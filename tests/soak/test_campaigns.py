@@ -146,6 +146,26 @@ def test_the_same_seed_gives_the_same_cases():
     assert cases(1) == cases(1) != cases(2)
 
 
+_DIGEST = """
+import hashlib, importlib, json, sys
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+from tests.soak import frame, inputs
+cases = []
+frame.examples(inputs.KINDS["parameters"].cases, seed=1, count=200, see=cases.append)
+print(hashlib.sha256(json.dumps(cases).encode()).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_cases_whatever_is_imported():
+    def digest(*modules):
+        command = [sys.executable, "-c", _DIGEST, *modules]
+        return subprocess.run(command, cwd=frame.ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert digest() == digest("flows.versions", "flows.claims", "flows.studies.results")
+
+
 def test_the_command_line(tmp_path):
     def soak(*arguments):
         command = [sys.executable, "-m", "tests.soak", *arguments, "--out", tmp_path / "out"]
