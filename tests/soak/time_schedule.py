@@ -146,9 +146,9 @@ class Soak:
         self.served.terminate()
         start = time.monotonic()
         try:
-            self.served.wait(30)
+            self.served.wait(120)
         except subprocess.TimeoutExpired:
-            raise Fault("hang", f"the schedule lives 30 s after SIGTERM\n{self._log()}") from None
+            raise Fault("hang", f"the schedule lives 120 s after SIGTERM\n{self._log()}") from None
         if "Traceback" in self._log():
             raise Fault("traceback", f"SIGTERM, {time.monotonic() - start:.0f} s\n{self._log()}")
 
@@ -156,7 +156,7 @@ class Soak:
         if self.served is not None:
             self.served.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.served.wait(40)
+                self.served.wait(120)
             self.served.kill()
             self.served.wait()
         self.server.stop(signal.SIGKILL)
