@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import json
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -38,11 +39,24 @@ from gan.files import write_bytes, write_json
 from gan.training.checkpoints import Scratch
 from tests.helpers.prefect_home import prefect_home
 from tests.helpers.toy_project import SOURCE, Runs, ask_server, make_project, run_id, server_url, wait_for
-from tests.soak.faults_machine import small_disk
+from tests.soak.faults_machine import small_disk, why_no_disk
 
-needs_postgresql = pytest.mark.skipif(
-    not (shutil.which("initdb") or list(Path("/usr/lib/postgresql").glob("*/bin/initdb"))), reason="PostgreSQL is not installed"
-)
+
+def _why_no_postgresql():
+    """Why PostgreSQL cannot run here, in one line; None where it can."""
+    if not (shutil.which("initdb") or list(Path("/usr/lib/postgresql").glob("*/bin/initdb"))):
+        return "PostgreSQL is not installed"
+    if shutil.which("setpriv") is None:
+        return "setpriv is not installed"
+    if os.geteuid() == 0:
+        try:
+            pwd.getpwnam("postgres")
+        except KeyError:
+            return "PostgreSQL does not run as root, and there is no user postgres"
+    return None
+
+
+needs_postgresql = pytest.mark.skipif(_why_no_postgresql() is not None, reason=_why_no_postgresql() or "")
 
 
 class _Mailbox(socketserver.StreamRequestHandler):
@@ -477,8 +491,13 @@ def test_a_backup_of_nothing_overwrites_none(tmp_path):
 @pytest.fixture
 def open_folder():
     """A folder that every user may enter, unlike pytest's own: as root, PostgreSQL runs as another."""
-    with tempfile.TemporaryDirectory() as folder:
+    short = "/tmp" if Path("/tmp").is_dir() else None  # the path of a socket is a short one
+    with tempfile.TemporaryDirectory(dir=short) as folder:
         Path(folder).chmod(0o711)
+        if subprocess.run([*database._as_postgres(), "test", "-x", folder], check=False).returncode != 0:
+            pytest.skip(f"the user postgres may not enter {folder}")
+        if len(folder) > 40:
+            pytest.skip(f"{folder} is too long a path for a socket")
         yield Path(folder)
 
 
@@ -489,7 +508,7 @@ def test_a_backup_is_for_its_user_alone(open_folder):
     backup.write_text("the last one")
     backup.chmod(0o644)
     kept = Database(open_folder / "home" / "database")
-    with kept.running():
+    with database._umask(0o022), kept.running():
         kept.back_up(backup)
         assert backup.read_bytes().startswith(b"PGDMP") and backup.stat().st_mode & 0o777 == 0o600
         write_bytes(open_folder / "another", b"")
@@ -551,6 +570,8 @@ def test_a_folder_too_deep_for_a_socket_is_refused(tmp_path):
 @pytest.mark.slow(seconds=10)
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_a_stage_is_not_started_on_a_full_disk_and_nothing_is_lost(tmp_path):
+    if reason := why_no_disk():
+        pytest.skip(reason)
     with small_disk(tmp_path / "disk", 80 << 20) as disk:
         project = make_project(disk, ran=True, api_url=server_url())
         (disk / "ballast").write_bytes(bytes(20 << 20))

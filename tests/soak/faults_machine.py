@@ -11,6 +11,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -35,6 +36,18 @@ def own_mounts():
     if os.geteuid() != 0 or ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNS) != 0:
         raise RuntimeError("mounts of its own need root")
     _mount("--make-rprivate", "/")
+
+
+def why_no_disk():
+    """Why no small disk can be mounted here, in one line; None where it can."""
+    if os.geteuid() != 0:
+        return "mounting a small disk needs root"
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with small_disk(Path(folder, "disk"), MIB):
+                return None
+        except subprocess.CalledProcessError as error:
+            return f"no disk can be mounted here: {error.stderr.decode().strip()[:100]}"
 
 
 @contextlib.contextmanager
