@@ -131,6 +131,7 @@ def test_a_lock_that_a_killed_git_has_left_on_a_reference_of_ours_is_removed(tmp
         file.touch()
     for file in (*ours, others):
         os.utime(file, (time.time() - 10, time.time() - 10))
+    os.utime(held, (time.time() + 3600, time.time() + 3600))  # however long this takes, it is held
     assert git("update-ref", "refs/pipeline/unpushed/run/1", "HEAD") != 0
     with RunLock(Repository(tmp_path)).exclusive_run("a", policy="skip", log=print):
         assert not any(file.exists() for file in ours) and held.exists() and others.exists()

@@ -125,7 +125,7 @@ def test_the_process_ends_with_its_flow_whatever_the_server_answers(tmp_path):
             pass_fds=(write,),
         )
         try:
-            said = child.communicate(timeout=30)[0].decode()
+            said = child.communicate(timeout=120)[0].decode()
         finally:
             child.kill()
             child.wait()

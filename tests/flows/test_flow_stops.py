@@ -14,9 +14,8 @@ import pytest
 from flows.dvc.session import DvcSession
 from tests.helpers.toy_project import Runs, make_project, run_id, server_in, server_url, wait_for
 
-pytestmark = pytest.mark.slow
-SLOW = ("--set", "train.steps=600", "--set", "train.delay_seconds=0.1")  # a minute, if nobody stops it
-FAST_AGAIN = "train.delay_seconds=0.1"
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+SLOW = ("--set", "train.steps=6000", "--set", "train.delay_seconds=0.1")  # ten minutes, if nobody stops it
 
 
 @pytest.fixture
@@ -32,14 +31,14 @@ def runs():
 def start_training(project, *arguments, seconds=100, group=False):
     """Start a slow run, in a process group of its own if asked; return it once its training is under way, within `seconds`."""
     flow = project.start(*SLOW, *arguments, group=group)
-    wait_for(lambda: "step 3/600" in project.log() or flow.poll() is not None, seconds, "training")
+    wait_for(lambda: "step 3/6000" in project.log() or flow.poll() is not None, seconds, "training")
     assert flow.poll() is None, project.log()
     return flow
 
 
 def require_clean_end(project):
     """No process is left, the trainer has saved, and what it had made before is there again."""
-    wait_for(lambda: not project.processes(), 15, "the end of all processes")
+    wait_for(lambda: not project.processes(), 60, "the end of all processes")
     assert saved_step(project) >= 3
     assert (project.root / "data/model/weights.txt").read_text() == "0 3"
     assert project.git("diff", "--stat", "--", "dvc.lock") == ""
@@ -49,15 +48,15 @@ def saved_step(project):
     return max(json.loads(file.read_text())["step"] for file in (project.root / ".scratch").glob("train-*.json"))
 
 
-def resume(project):
+def resume(project, *arguments):
     """Start again, see that it goes on where it stopped, and end it."""
     step = saved_step(project)
-    flow = project.start(log="resumed.log")
+    flow = project.start(*arguments, log="resumed.log")
     try:
-        wait_for(lambda: f"resumed at step {step}" in project.log("resumed.log"), 60, "going on")
+        wait_for(lambda: f"resumed at step {step}" in project.log("resumed.log"), 120, "going on")
     finally:
         flow.send_signal(signal.SIGINT)
-        flow.wait(30)
+        flow.wait(60)
     return project.log("resumed.log")
 
 
@@ -66,8 +65,8 @@ def test_a_signal_ends_everything_within_seconds_and_the_next_run_resumes(projec
     flow = start_training(project)
     sent = time.monotonic()
     flow.send_signal(number)
-    assert flow.wait(20) == 130
-    assert time.monotonic() - sent < 15
+    assert flow.wait(60) == 130
+    assert time.monotonic() - sent < 40  # Prefect tries for a minute
     require_clean_end(project)
     found = run_id(project.log())
     assert "saved at step" in project.log()
@@ -77,8 +76,11 @@ def test_a_signal_ends_everything_within_seconds_and_the_next_run_resumes(projec
 
 
 def test_a_time_limit_cancels_the_run(project, runs):
-    flow = project.start(*SLOW, "--set", "flow.timeout_seconds=6")
-    assert flow.wait(60) == 130
+    for seconds in (6, 20, 60):  # the shortest that lets training begin
+        flow = project.start(*SLOW, "--set", f"flow.timeout_seconds={seconds}")
+        assert flow.wait(seconds + 60) == 130
+        if "step 3/" in project.log():
+            break
     require_clean_end(project)
     assert runs.state(run_id(project.log())) == ("CANCELLED", "Cancelled")
     assert "timeout_seconds are over" in project.log()
@@ -89,8 +91,8 @@ def test_a_trainer_that_does_not_listen_is_killed_after_the_grace_period(project
     (project.root / "toy.py").write_text(source.replace("stop.append(1)", "print('no', flush=True)"))
     flow = start_training(project, "--set", "flow.grace_seconds=2")
     flow.send_signal(signal.SIGINT)
-    assert flow.wait(30) == 130
-    wait_for(lambda: not project.processes(), 5, "the end of all processes")
+    assert flow.wait(60) == 130
+    wait_for(lambda: not project.processes(), 60, "the end of all processes")
     assert (project.root / "data/model/weights.txt").read_text() == "0 3"
 
 
@@ -98,7 +100,7 @@ def test_a_killed_flow_leaves_no_process_and_the_next_run_notices(project, runs)
     flow = start_training(project)
     flow.kill()
     flow.wait()
-    wait_for(lambda: not project.processes(), 15, "the end of all processes")
+    wait_for(lambda: not project.processes(), 60, "the end of all processes")
     killed = run_id(project.log())
     assert runs.state(killed)[0] == "RUNNING"
     log = resume(project)
@@ -116,7 +118,7 @@ def test_a_killed_flow_takes_its_embedded_server_along(project):
     assert len(embedded_servers(project)) == 1
     flow.kill()
     flow.wait()
-    wait_for(lambda: not project.processes(), 10, "the end of all processes")
+    wait_for(lambda: not project.processes(), 60, "the end of all processes")
 
 
 def test_an_embedded_server_that_still_starts_ends_with_its_flow(project):
@@ -125,7 +127,7 @@ def test_an_embedded_server_that_still_starts_ends_with_its_flow(project):
     wait_for(lambda: embedded_servers(project), 60, "the server's process")
     flow.kill()
     flow.wait()
-    wait_for(lambda: not project.processes(), 10, "the end of all processes")
+    wait_for(lambda: not project.processes(), 60, "the end of all processes")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -135,8 +137,8 @@ def test_a_signal_to_the_group_does_not_reach_the_embedded_server(project, numbe
     flow = start_training(project, group=True)
     sent = time.monotonic()
     os.killpg(flow.pid, number)
-    assert flow.wait(40) == 130
-    assert time.monotonic() - sent < 20
+    assert flow.wait(60) == 130
+    assert time.monotonic() - sent < 40  # Prefect tries for a minute
     require_clean_end(project)
     assert "Cancelled: train was stopped: by a signal" in project.log()
     assert "Traceback" not in project.log()
@@ -150,7 +152,7 @@ def test_an_embedded_server_that_dies_is_started_again_and_the_run_ends_well(pro
     find(project, "prefect.server.api.server").kill()
     assert flow.wait(120) == 0, project.log()
     assert "Completed: " in project.log()
-    wait_for(lambda: not project.processes(), 10, "the end of all processes")
+    wait_for(lambda: not project.processes(), 60, "the end of all processes")
 
 
 @pytest.mark.slow(seconds=17)
@@ -158,7 +160,7 @@ def test_a_run_whose_server_is_lost_for_good_saves_and_ends(project):
     del project.environment["PREFECT_API_URL"]
     flow = start_training(project)
     find(project, "server_guard.py").kill()
-    assert flow.wait(30) == 1
+    assert flow.wait(60) == 1
     assert "embedded server was killed; what the stages made is kept, run again" in project.log()
     require_clean_end(project)
 
@@ -181,14 +183,9 @@ def test_a_killed_isolated_run_leaves_no_worktree_behind(project):
     flow = start_training(project, "--isolated")
     flow.kill()
     flow.wait()
-    wait_for(lambda: not project.processes(), 15, "the end of all processes")
+    wait_for(lambda: not project.processes(), 60, "the end of all processes")
     assert len(project.git("worktree", "list").splitlines()) == 2
-    step = saved_step(project)
-    done = project.pipeline(
-        "--isolated", "--set", "train.steps=600", "--set", FAST_AGAIN, "--set", "flow.timeout_seconds=8", check=False
-    )
-    assert f"resumed at step {step}" in done.stderr
-    assert "removed its worktree" in done.stderr
+    assert "removed its worktree" in resume(project, *SLOW, "--isolated")
     assert len(project.git("worktree", "list").splitlines()) == 1
 
 
@@ -197,10 +194,10 @@ def test_a_second_run_waits_or_is_skipped(project, runs):
     skipped = project.pipeline("--set", "flow.overlap=skip", "--isolated")
     assert skipped.stdout.startswith("Skipped: skipped: another run (")
     waiting = project.start("--set", "train.steps=3", "--isolated", log="second.log")
-    wait_for(lambda: "waiting: another run (" in project.log("second.log"), 30, "waiting")
+    wait_for(lambda: "waiting: another run (" in project.log("second.log"), 120, "waiting")
     first.send_signal(signal.SIGINT)
-    first.wait(20)
-    assert waiting.wait(60) == 0
+    first.wait(60)
+    assert waiting.wait(120) == 0
     assert runs.state(run_id(project.log("second.log")))[0] == "COMPLETED"
 
 
@@ -233,10 +230,10 @@ def test_the_server_dying_in_the_middle_loses_nothing(tmp_path):
         project = make_project(tmp_path, ran=True, api_url=url)
         project.environment["PREFECT_CLIENT_MAX_RETRIES"] = "1"  # five, the default, take a minute
         flow = project.start("--isolated", "--set", "train.steps=100", "--set", "train.delay_seconds=0.1")
-        wait_for(lambda: "step 3/100" in project.log(), 60, "training")
+        wait_for(lambda: "step 3/100" in project.log(), 180, "training")
         os.killpg(server.pid, signal.SIGKILL)
-        flow.wait(120)
-    wait_for(lambda: not project.processes(), 15, "the end of all processes")
+        flow.wait(360)
+    wait_for(lambda: not project.processes(), 60, "the end of all processes")
     assert "step 100/100" in project.log(), "the training went on without its server"
     # whatever the flow could still do without a server, the next run has the result without training again
     project.environment["PREFECT_API_URL"] = server_url()
@@ -262,7 +259,7 @@ def test_an_idle_dvc_process_ends_with_its_flow(tmp_path):
     assert flow.stdout.readline() == "up\n"
     flow.kill()
     flow.communicate()
-    wait_for(lambda: not project.processes(), 10, "the end of all processes")
+    wait_for(lambda: not project.processes(), 60, "the end of all processes")
 
 
 MANY_FILES = """\

@@ -120,6 +120,7 @@ def receiver(handler):
 
 
 @pytest.mark.slow(seconds=60)
+@pytest.mark.timeout(900)
 def test_people_are_told_what_went_wrong_and_when_it_is_good_again_and_old_things_go(tmp_path):
     project = make_project(tmp_path, ran=True, api_url=server_url())
     shutil.copy(SOURCE / "prefect.yaml", project.root)
@@ -132,7 +133,7 @@ def test_people_are_told_what_went_wrong_and_when_it_is_good_again_and_old_thing
         assert "the automation pipeline: tell of what is wrong" in done.stdout
 
         def told():
-            return wait_for(lambda: hook.got and len(mailbox.got) == len(hook.got) and hook.got, 60, "the notification")
+            return wait_for(lambda: hook.got and len(mailbox.got) == len(hook.got) and hook.got, 180, "the notification")
 
         project.pipeline("--isolated", "--set", "train.steps=4")
         worse = run_id(project.pipeline("--isolated", "--set", "train.steps=5", "--set", "evaluate.offset=5.0").stderr)
@@ -142,13 +143,13 @@ def test_people_are_told_what_went_wrong_and_when_it_is_good_again_and_old_thing
         assert f"/runs/flow-run/{worse}" in first["body"]
         assert "worse by 5" in mailbox.got[0].replace("=\r\n", "")
         good = run_id(project.pipeline("--isolated", "--set", "train.steps=6").stderr)
-        wait_for(lambda: len(hook.got) == 2 and len(mailbox.got) == 2, 60, "the news that it is good again")
+        wait_for(lambda: len(hook.got) == 2 and len(mailbox.got) == 2, 180, "the news that it is good again")
         assert hook.got[1]["subject"].endswith(": good again") and f"/runs/flow-run/{good}" in hook.got[1]["body"]
         # what is good is news once
         project.pipeline("--isolated", "--set", "train.steps=7")
         (project.control / "fail-train").touch()
         project.pipeline("--isolated", "--set", "train.steps=8", check=False)
-        wait_for(lambda: len(hook.got) == 3, 60, "the failure")
+        wait_for(lambda: len(hook.got) == 3, 180, "the failure")
         assert hook.got[2]["subject"].endswith(" is Failed") and "the loss is not finite" in hook.got[2]["body"]
 
     tags = project.git("tag", "--list", "run/*").split()
@@ -362,6 +363,7 @@ def test_an_address_that_is_none_is_one_line(tmp_path):
 
 
 @pytest.mark.slow(seconds=40)
+@pytest.mark.timeout(900)
 def test_a_pool_of_any_name_gets_the_deployments_and_two_clones_no_name_in_common(tmp_path):
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -516,6 +518,7 @@ def test_a_backup_is_for_its_user_alone(open_folder):
 
 
 @pytest.mark.slow(seconds=25)
+@pytest.mark.timeout(900)
 @needs_postgresql
 def test_a_teams_server_keeps_its_records_where_it_is_told_whatever_the_name_and_the_umask(open_folder):
     home, port = open_folder / "c++ R&D 50%25" / "gan", free_port()
@@ -533,7 +536,7 @@ def test_a_teams_server_keeps_its_records_where_it_is_told_whatever_the_name_and
                 with contextlib.suppress(httpx.HTTPError):
                     return httpx.get(f"http://127.0.0.1:{port}/api/health").is_success
 
-            wait_for(answers, 90, "the server")
+            wait_for(answers, 240, "the server")
             backup = open_folder / "prefect.dump"
             Database(home / "database").back_up(backup)
         finally:
@@ -568,7 +571,6 @@ def test_a_folder_too_deep_for_a_socket_is_refused(tmp_path):
 
 
 @pytest.mark.slow(seconds=10)
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_a_stage_is_not_started_on_a_full_disk_and_nothing_is_lost(tmp_path):
     if reason := why_no_disk():
         pytest.skip(reason)

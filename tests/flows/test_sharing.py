@@ -106,9 +106,8 @@ def test_one_machine_makes_it_and_the_other_waits_until_it_has_or_is_dead(clones
         assert dead.take("wait", Deadline(10))
 
     die(here)
-    began = time.monotonic()
-    with claimed(here, []):  # a clone knows its own
-        assert time.monotonic() - began < 3
+    with claimed(here, mine := []):  # a clone knows its own
+        assert not [line for line in mine if "waiting" in line]
     die(here)
     began = time.monotonic()
     with claimed(there, []):
@@ -202,7 +201,7 @@ def test_a_renewal_whose_answer_is_lost_is_no_takeover(clones, tmp_path, losses)
     with claims.claimed(here, settings, "a-key", name="a-run", log=said.append, deadline=Deadline(10)):
         for _ in range(losses):
             lose.touch()
-            wait_for(lambda: not lose.exists(), 10, "a renewal")
+            wait_for(lambda: not lose.exists(), 60, "a renewal")
         if losses == 1:
             time.sleep(1.5)  # and renewals that do well
     assert said == [] and here.git("ls-remote", "origin", f"{claims.REFS}*") == ""
@@ -217,9 +216,9 @@ def test_a_remote_that_hangs_holds_up_no_end(clones, tmp_path):
     try:
         with claims.claimed(here, settings, "a-key", name="a-run", log=print, deadline=Deadline(10)):
             hang.touch()
-            wait_for(hangs.exists, 10, "a renewal that hangs")
+            wait_for(hangs.exists, 60, "a renewal that hangs")
             began = time.monotonic()
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 20
     finally:
         hang.unlink()
 

@@ -382,7 +382,7 @@ class Runs:
             complete = logged <= {item["id"] for item in found} and all(item["end_time"] for item in found)
             return found if complete else None
 
-        found = wait_for(finished, 15, "the end of all task runs")
+        found = wait_for(finished, 90, "the end of all task runs")
         found.sort(key=lambda item: item["start_time"])
         return {item["name"]: item["state_name"] for item in found}
 
