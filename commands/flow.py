@@ -3,9 +3,11 @@
 import os
 
 import click
+from click.core import ParameterSource
 
 from flows.request import RunRequest
 from flows.start import ServerLost, run_once
+from gan.errors import UserError
 
 
 @click.command()
@@ -24,6 +26,8 @@ def flow(context, **options):
     worktree at an exact commit, as scheduled runs do: your edits are neither seen nor touched, and the result is recorded as a
     version. Ends with 0, with 1 after a failure, with 130 if it was stopped.
     """
+    if context.get_parameter_source("base") is not ParameterSource.DEFAULT and not options["isolated"]:
+        raise UserError("--base is where an isolated run starts: give --isolated as well, or leave it out")
     try:
         state = run_once(RunRequest(**options))
     except ServerLost as error:

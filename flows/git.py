@@ -82,7 +82,12 @@ class Repository:
         # the operating system itself cannot pass some characters on, and ^NAME would be "all but"
         if not revision.isprintable() or revision.startswith("^"):
             raise GitError(f"{revision[:100]!r}: no name of a commit, branch or tag")
-        return self.git("rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}")
+        try:
+            return self.git("rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}")
+        except GitError as error:
+            if "Needed a single revision" not in str(error):
+                raise
+            raise GitError(f"{revision[:100]}: no such commit, branch or tag") from None
 
     def read_at(self, revision, path):
         """The bytes of the file `path` in `revision`, or None where it is not there."""

@@ -30,6 +30,15 @@ def server_api():
     return (PREFECT_API_URL.value() or "").rstrip("/")
 
 
+def no_answer(url, error):
+    """Of a server whose API is to be at `url`: what `error`, one of httpx, says of it, such as "… does not answer (…)"."""
+    import httpx
+
+    if isinstance(error, httpx.HTTPStatusError) and error.response.status_code == httpx.codes.NOT_FOUND:
+        return f"{url} has no API of Prefect's (404 Not Found); its address ends in /api as a rule"
+    return f"{url} does not answer ({str(error).partition(chr(10))[0]})"
+
+
 def end_to_tell(flow_run):
     """Variables by which a run's DVC process tells Prefect of its end where the run itself cannot, killed with its worker."""
     from prefect.settings import PREFECT_API_AUTH_STRING

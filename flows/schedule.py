@@ -6,11 +6,11 @@ import signal
 import sys
 import zoneinfo
 
-from flows.parent import announce, hold_interrupts, server_api
+from flows.parent import announce, hold_interrupts, no_answer, server_api
 from gan.errors import UserError
 
 _OBSERVERS = ("FlowRunCancellingObserver", "FlowRunSuspendingObserver")  # of Prefect's runner
-_START = "start one with `prefect server start`, then set PREFECT_API_URL=http://127.0.0.1:4200/api and try again"
+_START = "start one with `gan server start`, then set PREFECT_API_URL=http://127.0.0.1:4200/api and try again"
 
 
 def parse_schedule(*, cron=None, interval_seconds=None, timezone):
@@ -35,7 +35,7 @@ def require_server():
     try:
         httpx.get(f"{url}/health", timeout=10).raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise UserError(f"the Prefect server at {url} does not answer ({error}); {_START}") from None
+        raise UserError(f"the Prefect server at {no_answer(url, error)}; {_START}") from None
 
 
 def in_one_line(record):

@@ -15,7 +15,7 @@ from flows.deadline import Deadline, TimeUp
 from flows.disk import free_gigabytes
 from flows.dvc.session import Busy, DvcSession
 from flows.git import GitError
-from flows.parent import server_api
+from flows.parent import no_answer, server_api
 from gan.errors import UserError
 
 _CLOCK_SECONDS = 5  # by which this machine's clock may be off
@@ -56,7 +56,7 @@ def of_server():
             return Finding("server", False, f"{url} wants a login; export PREFECT_API_AUTH_STRING=user:password"), unknown
         version = answer.raise_for_status().json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        return Finding("server", False, f"{url} does not answer ({error}); start it, or correct PREFECT_API_URL"), unknown
+        return Finding("server", False, f"{no_answer(url, error)}; start it, or correct PREFECT_API_URL"), unknown
     there = email.utils.parsedate_to_datetime(answer.headers["Date"]).timestamp() + 0.5  # it is cut to seconds
     off = sent + took / 2 - there
     good = abs(off) <= _CLOCK_SECONDS + took

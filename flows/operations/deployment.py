@@ -5,6 +5,7 @@ import io
 import subprocess
 import sys
 import tempfile
+import urllib.parse
 from pathlib import Path
 
 from prefect import get_client
@@ -34,6 +35,7 @@ pictures, metrics and log: {{ flow_run|ui_url }}
 
 def install(repository, *, pool, silent_seconds=SILENT_SECONDS, webhook=None, mail=None):
     """Make or renew all of it; returns a line for each thing. webhook, mail: who is told, see `_blocks`. Raises UserError."""
+    _require_addresses(webhook, mail)
     lines = asyncio.run(_make_pool(pool))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "prefect.yaml"
@@ -105,6 +107,20 @@ def _crash_the_dead(silent_seconds):
     return AutomationCore(name=_DEAD, trigger=trigger, actions=[ChangeFlowRunState(state=StateType.CRASHED, message=message)])
 
 
+def _require_addresses(webhook, mail):
+    """Refuse what no message could be sent to, before anything is installed. Neither is shown whole: it may hold a password."""
+    if webhook:
+        try:
+            parts = urllib.parse.urlsplit(webhook)
+            good = parts.scheme in ("http", "https") and parts.hostname
+        except ValueError:
+            good = False
+        if not good:
+            raise UserError("--webhook: expected an address such as https://HOST/PATH")
+    if mail and not mail.startswith(("mailto://", "mailtos://")):
+        raise UserError(f"--mail {mail.partition(':')[0]}:…: expected mailto://USER:PASSWORD@HOST?from=…&to=…")
+
+
 def _blocks(webhook, mail):
     """The ids of Prefect's blocks for `webhook`, an address that gets JSON, and `mail`, an Apprise address: mailto://…"""
     made = []
@@ -114,8 +130,6 @@ def _blocks(webhook, mail):
             CustomWebhookNotificationBlock(name="pipeline", url=webhook, json_data=content).save("webhook", overwrite=True)
         )
     if mail:
-        if not mail.startswith(("mailto://", "mailtos://")):
-            raise UserError(f"--mail {mail.partition(':')[0]}:…: expected mailto://USER:PASSWORD@HOST?from=…&to=…")
         # Prefect has no block for plain mail; this one hands any address that is not Slack's to Apprise
         made.append(SlackWebhook(url=mail).save("mail", overwrite=True))
     return made

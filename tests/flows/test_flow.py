@@ -214,7 +214,8 @@ def test_a_failed_stage_gives_back_a_metrics_file_that_git_keeps(project, runs):
         (["--set", "train.steps=[1"], "': not valid YAML: "),
         (["--set", "train.steps=0"], "params.yaml: train.steps = 0: expected a whole number from 1"),
         (["--set", "flow.timeout_seconds=0"], "flow.timeout_seconds = 0: input should be greater than 0"),
-        (["--isolated", "--base", "nowhere"], "git rev-parse: fatal: Needed a single revision"),
+        (["--base", "HEAD"], "--base is where an isolated run starts: give --isolated as well"),
+        (["--isolated", "--base", "nowhere"], "nowhere: no such commit, branch or tag"),
     ],
 )
 def test_a_bad_parameter_is_one_line_before_anything_starts(project, arguments, message):

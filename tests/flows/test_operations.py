@@ -129,6 +129,9 @@ def test_people_are_told_what_went_wrong_and_when_it_is_good_again_and_old_thing
     with receiver(_Hook) as hook, receiver(_Mailbox) as mailbox:
         address = f"mailto://127.0.0.1:{mailbox.server_address[1]}?from=pipeline@example.org&to=team@example.org"
         url = f"http://127.0.0.1:{hook.server_address[1]}/"
+        for wrong in (["--webhook", "nope"], ["--mail", "nope"]):
+            done = project.gan("deploy", *wrong, check=False)
+            assert done.returncode == 1 and done.stdout == "" and f"{wrong[0]}" in done.stderr and "expected" in done.stderr
         done = project.gan("deploy", "--webhook", url, "--mail", address)
         assert "the automation pipeline: tell of what is wrong" in done.stdout
 

@@ -68,10 +68,18 @@ def test_a_schedule_without_a_server_is_refused_with_the_command_that_starts_one
     project = make_project(tmp_path, ran=True)
     project.environment.pop("PREFECT_API_URL", None)
     done = schedule(project, "--interval-seconds", "60")
-    assert done.returncode == 1 and "a schedule without one never fires; start one with `prefect server start`" in done.stderr
+    assert done.returncode == 1 and "a schedule without one never fires; start one with `gan server start`" in done.stderr
     project.environment["PREFECT_API_URL"] = "http://127.0.0.1:9/api"
     done = schedule(project, "--cron", "0 2 * * *")
     assert done.returncode == 1 and "does not answer" in done.stderr
+
+
+@pytest.mark.slow
+def test_an_address_without_its_end_is_told_from_a_server_that_is_down(project):
+    project.environment["PREFECT_API_URL"] = server_url().removesuffix("/api")
+    done = schedule(project, "--interval-seconds", "60")
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert "has no API of Prefect's (404 Not Found); its address ends in /api" in done.stderr
 
 
 @pytest.mark.slow
