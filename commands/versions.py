@@ -13,6 +13,7 @@ from flows.git import Repository
 from flows.request import Parameters
 from gan.files import write_bytes
 from gan.pages import change
+from gan.pages.tables import name_of
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
 
@@ -144,10 +145,10 @@ def _page(two, seed):
     return compare.render(
         old={"name": str(two.old), "commit": comparison.described(two.old)},
         new={"name": str(two.new), "commit": comparison.described(two.new)},
-        verdict=two.verdict(shown=change.person_name(two.gate.metric)),
+        verdict=two.verdict(shown=name_of(two.gate.metric)),
         warnings=[*two.warnings(), *missing],
         rows=change.metric_rows(two.metrics),
-        notes=change.noise_notes(two.metrics, metric=two.gate.metric, margin=two.gate.margin, names=change.person_name),
+        notes=change.noise_notes(two.metrics, metric=two.gate.metric, margin=two.gate.margin, names=name_of),
         parameters=two.parameters,
         pictures=pictures,
         curves=[compare_charts.svg(chart) for chart in curves],

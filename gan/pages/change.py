@@ -5,7 +5,7 @@ import math
 import re
 import urllib.parse
 
-from gan.pages.tables import METRICS, flatten, with_noise
+from gan.pages.tables import METRICS, flatten, name_of, with_noise
 
 MISSING = "–"
 LONGEST_TEXT = 120  # characters of one name or value; the rest is cut
@@ -28,7 +28,7 @@ def metric_rows(compared):
     """
     rows = []
     for one in sorted(compared, key=lambda one: one.metric not in METRICS):
-        texts = {"key": one.metric, "name": person_name(one.metric), "meaning": METRICS.get(one.metric, ("", ""))[1]}
+        texts = {"key": one.metric, "name": name_of(one.metric), "meaning": METRICS.get(one.metric, ("", ""))[1]}
         texts |= {"old": _value(one.previous, one.previous_noise), "new": _value(one.value, one.noise)}
         texts |= {"change": MISSING, "interval": MISSING, "beyond": MISSING}
         if one.change is not None:
@@ -39,11 +39,6 @@ def metric_rows(compared):
             texts["beyond"] = "yes" if one.beyond_noise else "no"
         rows.append(texts)
     return rows
-
-
-def person_name(metric):
-    """The name of a metric for people; its own where it has no other."""
-    return METRICS.get(metric, (metric, ""))[0]
 
 
 def verdict(compared, *, metric, direction, shown):
