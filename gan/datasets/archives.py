@@ -172,7 +172,7 @@ def _reading(label):
     try:
         yield
     except _BROKEN as error:
-        raise DataError(f"{label} is damaged or unreadable: {' '.join(str(error).split()) or type(error).__name__}") from None
+        raise DataError(f"{label} is damaged or unreadable: {str(error).strip() or type(error).__name__}") from None
 
 
 def _wanted(member_name, files):

@@ -37,7 +37,7 @@ def read_table(path, *, columns):
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; `dvc repro` makes it") from None
     except (ValueError, csv.Error) as error:
-        raise DataError(f"{path}: not a table of numbers under a header: {_one_line(error)}") from None
+        raise DataError(f"{path}: not a table of numbers under a header: {error}") from None
     if len(set(header)) < len(header) or not all(map(_is_name, header)):
         raise DataError(f"{path}: expected a header of different names, got {', '.join(header)}")
     missing = [name for name in columns if name not in header]
@@ -86,7 +86,7 @@ def read_picture(path, *, scale):
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; `dvc repro` makes it") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: not a readable PNG: {_one_line(error)}") from None
+        raise DataError(f"{path}: not a readable PNG: {error}") from None
     small = pixels[::scale, ::scale]
     if pixels.ndim != 2 or not np.array_equal(enlarge(small, scale)[: pixels.shape[0], : pixels.shape[1]], pixels):
         raise DataError(
@@ -157,7 +157,7 @@ def _read_json(path):
     except RecursionError:
         raise DataError(f"{path}: not valid JSON: too deep") from None
     except ValueError as error:
-        raise DataError(f"{path}: not valid JSON: {_one_line(error)}") from None
+        raise DataError(f"{path}: not valid JSON: {error}") from None
 
 
 def _read_groups(path):
@@ -177,7 +177,3 @@ def _is_number(value):
 
 def _is_name(text):
     return 0 < len(text) <= _LONGEST_NAME and text.isprintable()
-
-
-def _one_line(error):
-    return " ".join(str(error).split())
