@@ -8,7 +8,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Completed
 
-_MOST = 200  # that one question to the server brings
+from flows.parent import MOST_AT_ONCE
 
 
 def take_over_what_is_due():
@@ -30,7 +30,7 @@ def take_over_what_is_due():
                 "expected_start_time": {"before_": datetime.datetime.now(datetime.UTC)},
             }
         )
-        found = client.read_flow_runs(flow_run_filter=due, sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=_MOST)
+        found = client.read_flow_runs(flow_run_filter=due, sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=MOST_AT_ONCE)
         others = [run for run in found if run.auto_scheduled and run.id != own.id]
         for run in others:
             skipped = Completed(name="Skipped", message=f"skipped: {own.name} was due as well and does the work")

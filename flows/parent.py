@@ -11,6 +11,7 @@ from multiprocessing import resource_tracker
 
 _PARENT = "PIPELINE_PARENT"  # the serving process tells its runs its number
 _PR_SET_PDEATHSIG = 1
+MOST_AT_ONCE = 200  # things that one question to a Prefect server brings; it leaves the others out without a word
 
 
 def announce():

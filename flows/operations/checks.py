@@ -15,7 +15,7 @@ from flows.deadline import Deadline, TimeUp
 from flows.disk import free_gigabytes
 from flows.dvc.session import Busy, DvcSession
 from flows.git import GitError
-from flows.parent import no_answer, server_api
+from flows.parent import MOST_AT_ONCE, no_answer, server_api
 from gan.errors import UserError
 
 _CLOCK_SECONDS = 5  # by which this machine's clock may be off
@@ -123,7 +123,7 @@ def of_runs(pool):
         workers = asked.post(f"work_pools/{pool}/workers/filter", {}) or []
         limits = asked.post("v2/concurrency_limits/filter", {}) or []
         installed = {one["name"]: one["enabled"] for one in asked.post("automations/filter", {}) or []}
-    silent = [run["name"] for run in running if (heard[run["id"]] or 1e9) > _SILENT_SECONDS and _age(run["start_time"]) > 600]
+    silent = [run["name"] for run in running if min(heard[run["id"]] or 1e9, _age(run["start_time"])) > _SILENT_SECONDS]
     online = [one["name"] for one in workers if one["status"] == "ONLINE"]
     held = sum(limit["active_slots"] for limit in limits if limit["name"].startswith("deployment:"))
     missing = [name for name in AUTOMATIONS if not installed.get(name)]
@@ -163,7 +163,7 @@ class Server:
             raise UserError(f"the Prefect server at {self._client.api_url} does not answer ({error}); try again") from None
 
     def filter(self, kind, **where):
-        return self.post(f"{kind}/filter", {**where, "limit": 200})
+        return self.post(f"{kind}/filter", {**where, "limit": MOST_AT_ONCE})
 
     def last_heartbeat(self, run):
         """Seconds since the run's last heartbeat, or None where the server knows of none."""

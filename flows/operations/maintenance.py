@@ -22,7 +22,7 @@ from flows.dvc.session import DvcSession
 from flows.ends import why_failed
 from flows.git import GitError, Repository
 from flows.lock import RunLock, Skipped
-from flows.parent import end_with_parent, started_by_prefect
+from flows.parent import MOST_AT_ONCE, end_with_parent, started_by_prefect
 from flows.prune import doomed_versions, prune, require_pushed
 from flows.request import Parameters
 from flows.worktree import left_over, remove_left_over
@@ -31,7 +31,6 @@ from gan.files import try_lock
 from gan.runtime import scratch_folder
 
 _DAY_SECONDS = 24 * 3600
-_MOST_RUNS = 200  # that one question to the server brings
 _KEPT_SCRATCH = ("prefect", "train")  # of the scratch folder: the records of `make server`; trainings, each by its own age
 _FLOWS = ["pipeline", "study", "study-cell", "maintenance"]  # by the names of this project's
 _KEY = re.compile(r"[0-9a-f]{32}")  # of a training: its folder's name
@@ -208,7 +207,11 @@ def _runs(days):
     where = FlowRunFilter.model_validate({"end_time": ended})
     ours = FlowFilter.model_validate({"name": {"any_": _FLOWS}})
     with _server_asked(), get_client(sync_client=True) as client:
-        old = client.read_flow_runs(flow_filter=ours, flow_run_filter=where, sort=FlowRunSort.END_TIME_DESC, limit=_MOST_RUNS)
+        old, oldest_first = [], FlowRunSort.START_TIME_ASC
+        while more := client.read_flow_runs(
+            flow_filter=ours, flow_run_filter=where, sort=oldest_first, limit=MOST_AT_ONCE, offset=len(old)
+        ):
+            old += more
 
         @_server_asked()
         def remove():

@@ -23,7 +23,7 @@ from gan.errors import UserError
 PAUSE_SECONDS = 2  # between two requests for the same
 _SILENCE_SECONDS = 300  # of the server, after which the coordinator gives up
 _PENDING_SECONDS = 120  # from a worker's taking a run to the start of the run's process
-_AT_ONCE = 100  # runs a request; the server names 200 at most, and leaves the others out without a word
+_AT_ONCE = 100  # runs a request, fewer than MOST_AT_ONCE
 
 
 def ask(study, cell, deployment):

@@ -286,6 +286,26 @@ def test_runs_of_other_projects_on_the_same_server_stay(tmp_path):
     assert runs["pipeline"] not in left and runs["somebody-elses"] in left
 
 
+@pytest.mark.slow(seconds=8)
+def test_all_old_runs_go_however_many_the_server_names_at_once(tmp_path, monkeypatch):
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from flows.operations import maintenance
+
+    url = server_url()
+    flow_id = ask_server("POST", f"{url}/flows/", json={"name": "maintenance"}).json()["id"]
+    runs = [ask_server("POST", f"{url}/flow_runs/", json={"flow_id": flow_id}).json()["id"] for _ in range(5)]
+    for run in runs:
+        ended = {"state": {"type": "COMPLETED"}, "force": True}
+        ask_server("POST", f"{url}/flow_runs/{run}/set_state", json=ended)
+    monkeypatch.setattr(maintenance, "MOST_AT_ONCE", 2)
+    retention = maintenance.Retention(100, False, 30, run_days=0)
+    with temporary_settings({PREFECT_API_URL: url}):
+        maintenance.maintain(Repository(make_project(tmp_path).root), retention, dry_run=False, log=print)
+    left = {run["id"] for run in ask_server("POST", f"{url}/flow_runs/filter", json={}).json()}
+    assert not left & set(runs)
+
+
 @pytest.mark.slow(seconds=12)
 def test_maintenance_tells_the_server_of_a_run_that_was_killed(tmp_path):
     url = server_url()
