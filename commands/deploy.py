@@ -14,7 +14,7 @@ from flows.schedule import require_server
 @click.option(
     "--silent-seconds",
     type=click.IntRange(min=90),
-    default=300,
+    default=300,  # longer than it takes to start the server anew
     show_default=True,
     help="A run not heard of for so long is dead.",
 )

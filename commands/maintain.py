@@ -6,13 +6,20 @@ from pathlib import Path
 import click
 
 from flows.git import Repository
+from flows.prune import Retention
+
+
+def _from_1(option, text):
+    """An option for a whole number of Retention's."""
+    default = getattr(Retention, option.removeprefix("--").replace("-", "_"))
+    return click.option(option, type=click.IntRange(min=1), default=default, show_default=True, help=text)
 
 
 @click.command()
-@click.option("--keep-versions", type=click.IntRange(min=1), default=100, show_default=True, help="The newest ones that stay.")
+@_from_1("--keep-versions", "The newest ones that stay.")
 @click.option("--from-remote", is_flag=True, help="Delete the other versions' tags on the git remote as well.")
-@click.option("--checkpoint-days", type=click.IntRange(min=1), default=30, show_default=True, help="Checkpoints older go.")
-@click.option("--run-days", type=click.IntRange(min=1), default=90, show_default=True, help="Flow runs that ended before go.")
+@_from_1("--checkpoint-days", "Checkpoints older go.")
+@_from_1("--run-days", "Flow runs that ended before go.")
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 def maintain(dry_run, **retention):
     """Let go what is no longer needed: a line for each kind of thing.
@@ -21,7 +28,6 @@ def maintain(dry_run, **retention):
     """
     repository = Repository.around(Path.cwd())
     os.chdir(repository.root)
-    from flows.operations.maintenance import Retention
     from flows.operations.maintenance import maintain as work
 
     work(repository, Retention(**retention), dry_run=dry_run, log=click.echo)

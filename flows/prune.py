@@ -1,9 +1,21 @@
 """Deleting old versions and the data that nothing else needs."""
 
+from dataclasses import dataclass
+
 from flows.dvc.session import DvcSession
 from flows.lock import RunLock
 from flows.versions import UNPUSHED
 from gan.errors import UserError
+
+
+@dataclass(frozen=True)
+class Retention:
+    """How much of what stays where maintenance lets the rest go."""
+
+    keep_versions: int = 100  # the newest ones, beside all accepted ones
+    from_remote: bool = False  # versions go from the git remote as well
+    checkpoint_days: int = 30  # of trainings that were never finished
+    run_days: int = 90  # of the server's flow runs, with their logs
 
 
 def doomed_versions(versions, keep):
@@ -35,9 +47,20 @@ def prune(repository, doomed, *, from_remote, log):
             repository.git("update-ref", "-d", UNPUSHED + tag)
         if from_remote:
             repository.over_network("push", "--quiet", from_remote, *(f":refs/tags/{tag}" for tag in tags))
-        with DvcSession(repository.root, grace_seconds=10, held_files=(lock.fileno(),)) as session:
-            # whatever any branch, tag, experiment or the working tree names stays
-            code, lines = session.dvc("gc", "--workspace", "--all-commits", "--all-experiments", "--force")
+        return _collect_garbage(repository, lock)
+
+
+def collect_garbage(repository):
+    """Delete all data that no commit, tag or experiment names; DVC's line about it. Raises Skipped while a run is in progress."""
+    lock = RunLock(repository)
+    with lock.exclusive_run("maintenance", policy="skip", log=print):
+        return _collect_garbage(repository, lock)
+
+
+def _collect_garbage(repository, lock):
+    with DvcSession(repository.root, grace_seconds=10, held_files=(lock.fileno(),)) as session:
+        # whatever any branch, tag, experiment or the working tree names stays
+        code, lines = session.dvc("gc", "--workspace", "--all-commits", "--all-experiments", "--force")
     if code != 0:
         raise UserError(f"dvc gc: {' '.join(lines[-3:])}")
     return next((line for line in lines if line.startswith(("Removed", "No unused"))), "")

@@ -23,7 +23,6 @@ from gan.errors import UserError
 _POOL = "pipeline"  # in prefect.yaml
 QUEUES = {"gpu": 1, "cpu": 2}  # name -> priority: a worker of both takes what needs a GPU first
 HEARTBEAT_SECONDS = 30  # of the runs of `gan worker`
-SILENT_SECONDS = 300  # and then a run is dead; longer than it takes to start the server anew
 _DEAD, _BAD, _GOOD = "pipeline: runs that died", "pipeline: tell of what is wrong", "pipeline: tell that it is good again"
 AUTOMATIONS = (_DEAD,)
 _BAD_STATES = {f"prefect.flow-run.{name}" for name in ("Worse", "Failed", "Crashed", "NotPushed", "TimedOut")}
@@ -33,7 +32,7 @@ pictures, metrics and log: {{ flow_run|ui_url }}
 """
 
 
-def install(repository, *, pool, silent_seconds=SILENT_SECONDS, webhook=None, mail=None):
+def install(repository, *, pool, silent_seconds, webhook=None, mail=None):
     """Make or renew all of it; returns a line for each thing. webhook, mail: who is told, see `_blocks`. Raises UserError."""
     _require_addresses(webhook, mail)
     lines = asyncio.run(_make_pool(pool))

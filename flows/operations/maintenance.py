@@ -18,12 +18,11 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed, Failed
 
 from flows import claims, versions
-from flows.dvc.session import DvcSession
 from flows.ends import why_failed
 from flows.git import GitError, Repository
 from flows.lock import RunLock, Skipped
 from flows.parent import MOST_AT_ONCE, end_with_parent, started_by_prefect
-from flows.prune import doomed_versions, prune, require_pushed
+from flows.prune import Retention, collect_garbage, doomed_versions, prune, require_pushed
 from flows.request import Parameters
 from flows.worktree import left_over, remove_left_over
 from gan.errors import UserError
@@ -37,16 +36,6 @@ _KEY = re.compile(r"[0-9a-f]{32}")  # of a training: its folder's name
 
 
 @dataclass(frozen=True)
-class Retention:
-    """How much of what stays."""
-
-    keep_versions: int  # the newest ones, beside all accepted ones
-    from_remote: bool  # versions go from the git remote as well
-    checkpoint_days: int  # of trainings that were never finished
-    run_days: int  # of the server's flow runs, with their logs
-
-
-@dataclass(frozen=True)
 class Chore:
     """One kind of thing that piles up."""
 
@@ -57,7 +46,11 @@ class Chore:
 
 @flow(name="maintenance", persist_result=False)
 def maintenance(
-    keep_versions: int = 100, from_remote: bool = False, checkpoint_days: int = 30, run_days: int = 90, dry_run: bool = False
+    keep_versions: int = Retention.keep_versions,
+    from_remote: bool = Retention.from_remote,
+    checkpoint_days: int = Retention.checkpoint_days,
+    run_days: int = Retention.run_days,
+    dry_run: bool = False,
 ):
     """Let go what is no longer needed on this machine, on the git remote and on the server.
 
@@ -113,7 +106,7 @@ def _chores(repository, retention):
 
     yield Chore("versions", tuple(version.tag for version in doomed), forget)
     if not doomed:
-        yield Chore("the cache's unused data", ("whatever no commit names",), lambda: _collect_garbage(repository))
+        yield Chore("the cache's unused data", ("whatever no commit names",), lambda: collect_garbage(repository))
     if remote:
         yield from _claims(repository, remote)
     yield from _runs(retention.run_days)
@@ -170,18 +163,6 @@ def _remove_all(paths):
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
-
-
-def _collect_garbage(repository):
-    lock = RunLock(repository)
-    with (
-        lock.exclusive_run("maintenance", policy="skip", log=print),
-        DvcSession(repository.root, grace_seconds=10, held_files=(lock.fileno(),)) as session,
-    ):
-        code, lines = session.dvc("gc", "--workspace", "--all-commits", "--all-experiments", "--force")
-    if code != 0:
-        raise UserError(f"dvc gc: {' '.join(lines[-3:])}")
-    return next((line for line in lines if line.startswith(("Removed", "No unused"))), "")
 
 
 def _claims(repository, remote):
