@@ -1,7 +1,6 @@
 """One training run from its first step to its last: what is recorded, when it is saved, and how it goes on after a stop."""
 
 import dataclasses
-import math
 import time
 
 import numpy as np
@@ -117,20 +116,6 @@ def train(engine, run, *, save, checkpoint_every_seconds, stop_requested, on_log
                 outcome = "saved" if is_saved else "NOT saved, see above"
                 raise StoppedError(f"stopped after step {step} of {params.steps - 1}; {outcome}")
     _require_finite_state(run)
-
-
-def train_undisturbed(engine, *, on_log):
-    """Train from the first step to the last without checkpoints or stops: the finished TrainingRun; `on_log` as for `train`."""
-    run = TrainingRun(engine.initial_state())
-    train(
-        engine,
-        run,
-        save=lambda current: True,
-        checkpoint_every_seconds=math.inf,
-        stop_requested=lambda: False,
-        on_log=on_log,
-    )
-    return run
 
 
 def summary(history, *, log_every_steps):

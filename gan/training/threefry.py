@@ -55,11 +55,6 @@ def to_integers(words, limit):
     return tf.cast(tf.bitwise.right_shift(tf.cast(words, tf.uint64) * np.uint64(limit), tf.constant(32, tf.uint64)), tf.int32)
 
 
-def to_uniform(words):
-    """Floats float32 in [0, 1) from random words uint32."""
-    return tf.cast(tf.cast(tf.bitwise.right_shift(words, _word(8)), tf.int32), tf.float32) * np.float32(2.0**-24)
-
-
 def _word(value):
     return tf.constant(value, tf.uint32)
 

@@ -42,18 +42,16 @@ def engine(tensorflow):
 
 def finish(engine):
     """A whole run, and the steps that it told of."""
-    from gan.training.loop import train_undisturbed
-
     logged = []
-    return train_undisturbed(engine, on_log=lambda step, row: logged.append(step)), logged
+    return go_on(engine, on_log=lambda step, row: logged.append(step)), logged
 
 
-def go_on(engine, run=None, *, save=None, stop=lambda: False, every=1000.0):
+def go_on(engine, run=None, *, save=None, stop=lambda: False, every=1000.0, on_log=lambda step, row: None):
     """Train the TrainingRun `run`, by default a new one, to its end or until it is stopped."""
     from gan.training import loop
 
     run = run or loop.TrainingRun(engine.initial_state())
-    loop.train(engine, run, save=save, checkpoint_every_seconds=every, stop_requested=stop, on_log=lambda step, row: None)
+    loop.train(engine, run, save=save, checkpoint_every_seconds=every, stop_requested=stop, on_log=on_log)
     return run
 
 

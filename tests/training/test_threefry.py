@@ -64,11 +64,3 @@ def test_integers_cover_the_range_evenly(tensorflow):
     counts = np.bincount(to_integers(words, 10).numpy().ravel(), minlength=10)
     assert len(counts) == 10
     assert scipy.stats.chisquare(counts).pvalue > 1e-3
-
-
-def test_uniforms_stay_below_one(tensorflow):
-    from gan.training.threefry import to_uniform
-
-    ends = to_uniform(tensorflow.constant([0, 0xFFFFFFFF], tensorflow.uint32)).numpy()
-    assert ends[0] == 0
-    assert ends[1] == 1 - 2.0**-24
