@@ -28,12 +28,13 @@ from tests.pages.test_report import ROOT, change_params, tables, write_csv, writ
 
 SAMPLES = 200
 CONDITIONAL_350S = {"latent_dim": 64, "units": [48, 24], "leaky_slope": 0.2, "seed": 0, "network": "conv", "conditional": True}
-PAGES = {  # a page's generator, and the milliseconds that an image may take
-    "lecture": ({"latent_dim": 100, "units": [128, 128], "leaky_slope": 0.01, "seed": 0}, 16),
-    "conditional-350s": ({**CONDITIONAL_350S, "precision": "bfloat16"}, 50),
+PAGES = {  # the generator, and what an image may take: milliseconds, and plain loops, three times what it does take
+    "lecture": ({"latent_dim": 100, "units": [128, 128], "leaky_slope": 0.01, "seed": 0}, 16, 8.5),
+    "conditional-350s": ({**CONDITIONAL_350S, "precision": "bfloat16"}, 50, 20),
     "clusters": (
         {**CONDITIONAL_350S, "units": [8, 4], "conditional": False, "cluster_bounds": np.linspace(-1.5, 1.5, 29).tolist()},
         50,
+        7,
     ),
 }
 pytestmark = [
@@ -162,7 +163,10 @@ def grays_apart(one, other):
 
 
 def check_samples(tab, exact):
-    """Compare SAMPLES images of the page with those of `exact`, and the judge's opinions; returns milliseconds an image."""
+    """Compare SAMPLES images of the page with those of `exact`, and the judge's opinions.
+
+    Returns milliseconds an image, and those of a loop of a million products.
+    """
     count = inputs_of(exact).latent_dim
     random = np.random.default_rng(123)
     drawn, labels = random.standard_normal((SAMPLES, count), np.float32), random.integers(0, 10, SAMPLES).astype(np.int32)
@@ -174,15 +178,23 @@ def check_samples(tab, exact):
       const opinions = [];
       const generate = (i) => explorer.generate(
         model, drawn.subarray(i * {count}, (i + 1) * {count}), explorer.onlyDigit(labels[i]));
+      const factors = Float32Array.from({{ length: 1024 }}, (_, i) => i / 1024);
+      const plain = () => {{
+        let sum = 0;
+        for (let i = 0; i < 1e6; i += 1) sum += factors[i & 1023] * factors[(i * 7) & 1023];
+        return sum;
+      }};
       const times = labels.map((_, i) => {{
         const start = performance.now();
         const image = generate(i);
         const opinion = explorer.judge(model, image);
         explorer.nearest(model, image);
-        const time = performance.now() - start;
+        const end = performance.now();
+        plain();
+        const times = [end - start, performance.now() - end];
         images.set(image, i * 784);
         opinions.push([...opinion]);
-        return time;
+        return times;
       }});
       let code = "";
       new Uint8Array(images.buffer).forEach((byte) => (code += String.fromCharCode(byte)));
@@ -195,13 +207,16 @@ def check_samples(tab, exact):
     assert keras.std() > 0.2 and difference <= 1
     judged = np.asarray(small_judge()(keras, training=False)["probabilities"])
     assert np.quantile(np.abs(np.array(opinions) - judged).max(axis=1), 0.98) < 0.05
-    # image, opinion and nearest training image together; the median, since other programs run beside the test
-    return float(np.median(times))
+    # image, opinion and nearest training image together
+    return np.quantile(times, 0.1, axis=0)  # a lower one than the median: what other programs interrupt is left out
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_the_browser_computes_the_images_of_keras_and_is_fast(tab, made, name):
-    assert check_samples(tab, open_page(tab, made, name)) < PAGES[name][1]
+    image, loop = check_samples(tab, open_page(tab, made, name))
+    print(f"{image:.2f} ms, {image / loop:.2f} loops")
+    _, most_milliseconds, most_loops = PAGES[name]
+    assert image < most_milliseconds and image < most_loops * loop
 
 
 @pytest.mark.skipif(FIREFOX is None, reason="no firefox-esr or firefox on PATH")
@@ -396,7 +411,7 @@ def test_the_judge_and_the_nearest_training_image_stand_beside_the_image(tab, ma
 
 def test_dragging_shows_many_frames_a_second(tab, made):
     open_page(tab, made)
-    frames = tab.run("""new Promise((done) => {
+    frames, callbacks = tab.run("""new Promise((done) => {
       const square = document.querySelector('[data-part="square"]');
       const image = document.querySelector('[data-part="image"]');
       const copy = new OffscreenCanvas(28, 28).getContext("2d", { willReadFrequently: true });
@@ -406,7 +421,7 @@ def test_dragging_shows_many_frames_a_second(tab, made):
       square.hasPointerCapture = () => true;
       square.dispatchEvent(new PointerEvent("pointerdown", at(0, 0)));
       const start = performance.now();
-      let frames = 0;
+      let [frames, callbacks] = [0, 0];
       let before = "";
       const step = (now) => {
         const share = (now - start) / 2000;
@@ -414,14 +429,16 @@ def test_dragging_shows_many_frames_a_second(tab, made):
         const shown = String(copy.getImageData(0, 0, 28, 28).data);
         frames += shown !== before;
         before = shown;
-        if (share >= 1) return done(frames / 2);
+        callbacks += 1;
+        if (share >= 1) return done([frames, callbacks]);
         square.dispatchEvent(new PointerEvent("pointermove", at(share, share)));
         requestAnimationFrame(step);
       };
       requestAnimationFrame(step);
     })""")
-    print(f"{frames:.0f} frames a second")
-    assert frames >= 10  # about 60 on an idle machine
+    print(f"{frames} new images in {callbacks} frames")
+    # of two seconds, about 120 on an idle machine; on a loaded one the browser asks for fewer
+    assert frames > callbacks / 2 and frames >= 6
 
 
 def test_one_slider_moves_samples_marks_and_values(tab, made):
