@@ -1,6 +1,7 @@
 """Schedules on a real server: one that fires by itself, a worker with prefect.yaml, cancellation, ten runs in a row."""
 
 import asyncio
+import datetime
 import json
 import logging
 import os
@@ -9,9 +10,12 @@ import signal
 import sys
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows.late import take_over_what_is_due
+from flows.pipeline import pipeline
 from flows.schedule import in_one_line
-from tests.helpers.toy_project import SOURCE, Runs, make_project, server_url, wait_for
+from tests.helpers.toy_project import SOURCE, Runs, ask_server, make_project, server_url, wait_for
 
 
 @pytest.fixture
@@ -115,6 +119,36 @@ def test_a_schedule_fires_by_itself(project, runs):
     assert version["flow_run"] == first["id"]
     assert project.git("status", "--short") == ""
     wait_for(lambda: not project.processes(), 120, "the end of all processes")
+
+
+@pytest.mark.slow(seconds=20)
+def test_of_runs_that_are_due_at_once_the_first_works_for_the_latest_and_the_others_are_skipped(runs, monkeypatch):
+    url = server_url()
+
+    def taken_over(run):
+        monkeypatch.setenv("PREFECT__FLOW_RUN_ID", run["id"])  # as a worker tells the process of a run
+        return take_over_what_is_due()
+
+    def due():
+        planned = runs.of_deployment("due", "SCHEDULED")
+        return [run for run in planned if run["auto_scheduled"] and expected(run) < datetime.datetime.now(datetime.UTC)]
+
+    with temporary_settings({PREFECT_API_URL: url}):
+        deployment = pipeline.to_deployment("due", interval=1).apply()
+        first, *_ = wait_for(lambda: (found := due()) and len(found) > 3 and found, 60, "runs that are due")
+        by_hand = ask_server("POST", f"{url}/deployments/{deployment}/create_flow_run", json={}).json()
+        assert taken_over(by_hand) == expected(by_hand) and runs.of_deployment("due", "COMPLETED") == []
+        when = taken_over(first)
+    skipped = runs.of_deployment("due", "COMPLETED")
+    assert len(skipped) >= 3 and {run["state"]["name"] for run in skipped} == {"Skipped"}
+    assert expected(first) < when == expected(skipped[-1])
+    left = runs.of_deployment("due", "SCHEDULED")
+    assert {first["id"], by_hand["id"]} < {run["id"] for run in left}, "runs that are not due yet stay as well"
+    assert all(run["id"] in (first["id"], by_hand["id"]) or expected(run) > when for run in left)
+
+
+def expected(run):
+    return datetime.datetime.fromisoformat(run["expected_start_time"])
 
 
 @pytest.mark.slow(seconds=20)
