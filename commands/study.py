@@ -10,7 +10,7 @@ import click
 from commands import study_report
 from commands.versions import number, print_table
 from flows.git import Repository
-from flows.metrics import NOISE_SUFFIX
+from flows.metrics import NOISE_SUFFIX, recorded_metrics
 from flows.studies import local, results, statistics
 from flows.studies.carry_out import carry_out
 from flows.studies.cells import find_study
@@ -182,14 +182,12 @@ def _write_report(progress):
 
 
 def _said(repository, outcome, metrics):
-    from flows.studies import records
-
     cell = outcome.cell
     start = f"{cell.variant}, seed {cell.seed}: "
     if outcome.failure:
         return f"{start}failed: {outcome.failure}"
     made = f"ran {outcome.record.seconds:.0f} s" if outcome.record.seconds else "restored"
-    found = records.metrics(repository, outcome.record)
+    found = recorded_metrics(repository, outcome.record)
     return start + ", ".join([made, *(f"{metric} {number(found.get(metric))}" for metric in metrics)])
 
 

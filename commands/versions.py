@@ -10,6 +10,7 @@ from commands import comparison
 from flows import prune as pruning
 from flows import versions as recorded
 from flows.git import Repository
+from flows.metrics import recorded_metrics
 from flows.request import Parameters
 from gan.files import write_bytes
 from gan.pages import change
@@ -159,7 +160,7 @@ def row_of(repository, version):
     """A version as a dict with its metrics."""
     row = dataclasses.asdict(version)
     del row["metrics_files"]
-    return {**row, "metrics": recorded.metrics(repository, version)}
+    return {**row, "metrics": recorded_metrics(repository, version)}
 
 
 def number(value):

@@ -8,6 +8,7 @@ from prefect.states import Completed, Failed
 
 from flows import artifacts, gate, versions
 from flows.dvc.reproduce import CACHED
+from flows.metrics import recorded_metrics
 from flows.remotes import push_versions
 from flows.signals import signals_held
 from flows.studies.spreads import measured, spread_of
@@ -96,7 +97,7 @@ def _beside(run, previous, picture):
     locks = (root / gate.LOCK).read_bytes(), run.repository.read_at(commit, gate.LOCK)
     return artifacts.Previous(
         previous.tag,
-        versions.metrics(run.repository, previous),
+        recorded_metrics(run.repository, previous),
         tuple(measured(root, parse_yaml(text)) for text in texts),
         gate.same_ruler(run.settings.gate, *locks),
         picture,

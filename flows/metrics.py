@@ -41,16 +41,21 @@ def flatten(value, prefix=""):
 
 
 def merged(contents):
-    """One flat dict of several metrics files, path -> bytes; a key that two files share gets its file's name in front."""
+    """One flat dict of several metrics files, path -> bytes or None; a key that two files share gets its file's name in front."""
     flat = {}
     for path, content in contents.items():
         try:
-            metrics = flatten(json.loads(content))
+            metrics = flatten(json.loads(content)) if content is not None else {}
         except ValueError:
             raise DataError(f"{path}: not valid JSON") from None
         for key, value in metrics.items():
             flat[f"{path}:{key}" if key in flat else key] = value
     return flat
+
+
+def recorded_metrics(repository, one):
+    """The numbers of the metrics files of a Version or a Record, one flat dict."""
+    return merged({path: repository.read_at(one.commit, path) for path in one.metrics_files})
 
 
 def deviation_of_difference(values, noises, spreads, rulers=(0.0, 0.0)):

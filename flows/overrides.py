@@ -11,6 +11,13 @@ from gan.params import PARAMS, parse_yaml
 _SHOWN_CHARACTERS = 100
 
 
+def lookup(values, name):
+    """The value that the nested dicts `values` have under the dotted `name`; None where there is none."""
+    for key in name.split("."):
+        values = values.get(key) if isinstance(values, dict) else None
+    return values
+
+
 def apply(text, overrides):
     """The YAML `text` with `overrides` (strings "section.key=value") applied.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from flows import versions
 from flows.git import GitError, Repository
 from flows.metrics import merged
+from flows.overrides import lookup
 from gan.errors import DataError, ParamsError, UserError
 from gan.params import PARAMS, parse_yaml
 
@@ -62,7 +63,7 @@ class Revision:
         """The numbers of the metrics files that git keeps, one flat dict."""
         contents = {path: self.read(path) for path in self._metrics_files()}
         try:
-            return merged({path: content for path, content in contents.items() if content is not None})
+            return merged(contents)
         except DataError as error:
             raise DataError(f"{self}: {error}") from None
 
@@ -73,7 +74,7 @@ class Revision:
         for stage in self._sections(versions.LOCK, "stages"):
             for file in _values(stage.get("params")):
                 for name, value in _items(file):
-                    found.update(_differing(name, value, _lookup(params, name)))
+                    found.update(_differing(name, value, lookup(params, name)))
         return sorted(found)
 
     @cached_property
@@ -155,13 +156,6 @@ def _values(mapping):
 
 def _items(mapping):
     return list(mapping.items()) if isinstance(mapping, dict) else []
-
-
-def _lookup(params, name):
-    value = params
-    for key in name.split("."):
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
 
 
 def _differing(name, value, other):

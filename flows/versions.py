@@ -9,7 +9,6 @@ import re
 from dataclasses import dataclass
 
 from flows.gate import LOCK, Verdict
-from flows.metrics import merged
 from gan.errors import UserError
 from gan.params import PARAMS
 
@@ -173,12 +172,6 @@ def find(repository, name):
     if len(matches) != 1:
         raise UserError(f"{name}: {'several versions match' if matches else 'no such version'}; `gan versions list` shows all")
     return matches[0]
-
-
-def metrics(repository, version):
-    """The numbers of a version's metrics files, one flat dict."""
-    contents = {path: repository.read_at(version.commit, path) for path in version.metrics_files}
-    return merged({path: content for path, content in contents.items() if content is not None})
 
 
 def accepted_tags(repository):

@@ -120,7 +120,7 @@ class Study:
 
     def _key(self, values):
         needed = {
-            name: {**stage, "params": {key: _lookup(values, key) for key in stage["params"]}}
+            name: {**stage, "params": {key: overrides.lookup(values, key) for key in stage["params"]}}
             for name, stage in self._needed.items()
         }
         return hashlib.sha256(json.dumps(needed, sort_keys=True, default=str).encode()).hexdigest()
@@ -196,9 +196,3 @@ def _put(values, name, value):
     for parent in parents:
         values = values[parent]
     values[last] = value
-
-
-def _lookup(values, name):
-    for key in name.split("."):
-        values = values.get(key) if isinstance(values, dict) else None
-    return values

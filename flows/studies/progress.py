@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 
-from flows.metrics import NOISE_SUFFIX
+from flows.metrics import NOISE_SUFFIX, recorded_metrics
 from flows.studies import records, statistics
 from flows.studies.cells import Cell, Study
 from flows.studies.params import BASELINE
@@ -110,7 +110,7 @@ def _judged(progress):
 
 def metrics_of(study, record):
     """The numbers of a Record, one flat dict; raises DataError where one that decides is not there or not finite."""
-    found = records.metrics(study.repository, record)
+    found = recorded_metrics(study.repository, record)
     numbers = [name for name, value in found.items() if isinstance(value, int | float) and math.isfinite(value)]
     for metric in study.params.metrics:
         if metric not in numbers:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from ruamel.yaml import YAML
 
 from flows.gate import LOCK
-from flows.metrics import merged
 from gan.files import replacing, write_bytes
 from gan.params import PARAMS
 
@@ -45,12 +44,6 @@ def every(repository):
             if record := _of_commit(ref, commit, message):
                 found[record.key] = record
     return found
-
-
-def metrics(repository, record):
-    """The numbers of a Record's metrics files, one flat dict."""
-    contents = {path: repository.read_at(record.commit, path) for path in record.metrics_files}
-    return merged({path: content for path, content in contents.items() if content is not None})
 
 
 def record(tree, cell, description, *, stages, base, seconds):

@@ -6,6 +6,7 @@ import statistics as plain
 from ruamel.yaml import YAML
 
 from flows.metrics import NOISE_SUFFIX
+from flows.overrides import lookup
 from flows.studies import statistics
 from flows.studies.params import BASELINE
 from flows.studies.spreads import FILE, without_seed
@@ -85,10 +86,7 @@ def axis_value(progress, axis, variant):
     point = progress.study.variants[variant].point
     if point:
         return point[axis]
-    value = progress.study.values(variant)
-    for key in progress.study.params.grid[axis].parameters[0].split("."):
-        value = value[key]
-    return value
+    return lookup(progress.study.values(variant), progress.study.params.grid[axis].parameters[0])
 
 
 def common(progress, variant, metric):

@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.overrides import lookup
 from flows.studies.statistics import Deviation
 from gan.errors import DataError
 from gan.params import parse_yaml
@@ -20,12 +21,10 @@ def without_seed(params, seed_parameter):
 
     params: section name -> raw values. None where there is no such parameter.
     """
-    section, _, rest = seed_parameter.partition(".")
+    section = seed_parameter.partition(".")[0]
     kept = json.loads(json.dumps({section: params.get(section)}, default=str))
-    *parents, last = rest.split(".")
-    node = kept[section]
-    for parent in parents:
-        node = node.get(parent) if isinstance(node, dict) else None
+    parent, _, last = seed_parameter.rpartition(".")
+    node = lookup(kept, parent)
     if not isinstance(node, dict) or last not in node:
         return None
     del node[last]

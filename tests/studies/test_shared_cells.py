@@ -7,6 +7,7 @@ import pytest
 from flows import remotes
 from flows.dvc.reproduce import StageFailed
 from flows.git import Repository
+from flows.metrics import recorded_metrics
 from flows.studies import one_cell, records
 from flows.studies.cells import find_study
 from flows.studies.local import collect, run_one
@@ -64,7 +65,7 @@ def test_a_fresh_clone_trains_nothing_that_a_cell_or_a_version_of_another_has_tr
     def stages_run(study, cell):
         lines = []
         record = run_one(study, cell, log=lines.append)
-        return stages_of(lines), records.metrics(there, record)
+        return stages_of(lines), recorded_metrics(there, record)
 
     assert not (there.root / ".dvc/cache").exists()
     by_version = next(cell for cell in study.cells("baseline", 2) if cell.seed == 1)
@@ -104,7 +105,7 @@ def test_what_a_worker_had_made_of_a_cell_before_it_died_is_not_made_again(tmp_p
     remotes.fetch_part(there, "origin", cell)
     record = run_one(study, cell, log=lines.append, share=True)
     assert stages_of(lines) == ["evaluate"]
-    assert records.metrics(there, record) == {"fid": 10.0, "fid_std": 0.5, "nested.steps": 4}
+    assert recorded_metrics(there, record) == {"fid": 10.0, "fid_std": 0.5, "nested.steps": 4}
     remotes.push_record(there, "origin", record)
     assert parts() == "" and records.parts(there) == []
     assert len(records.parts(here)) == 1
