@@ -106,7 +106,10 @@ def run(context, name, base, until_decided, workers, verbose):
         code = 1 if failures else 0
     progress = progress_of(found)
     _print(progress)
-    _write_report(progress)
+    if progress.done[BASELINE] and (more := _more_runs_written(progress)):
+        click.echo(f"{more}: it stays as it is; `gan study report {name} --force` replaces it", err=True)
+    else:
+        _write_report(progress)
     context.exit(code)
 
 
@@ -125,12 +128,15 @@ def status(repository, name, base):
 @study.command()
 @click.argument("name")
 @base_option
+@click.option("--force", is_flag=True, help="Write them even where the files there tell of more runs than are recorded here.")
 @click.pass_obj
-def report(repository, name, base):
+def report(repository, name, base, force):
     """Write the results of a study to data/studies/NAME: tables, metrics, plots and a page."""
     progress = progress_of(find_study(repository, name, base))
     if not progress.done[BASELINE]:
         raise UserError(f"study {name}: nothing is done yet; `gan study run {name}` begins")
+    if not force and (more := _more_runs_written(progress)):
+        raise UserError(f"{more}; --force replaces it")
     _print(progress)
     _write_report(progress)
 
@@ -144,8 +150,11 @@ def table(repository, name, base, metrics):
     """Print a Markdown table of a study, as docs/recipes.md has them: each variant's metrics, from lowest to highest seed."""
     progress = progress_of(find_study(repository, name, base))
     runs, said = study_report.known_runs(progress)
-    if any(runs.values()) and not any(progress.done.values()):
-        click.echo(f"no run of commit {progress.study.base[:12]} is here: as {study_report.RESULTS / name} has it", err=True)
+    here = sum(map(len, progress.done.values()))
+    if sum(map(len, runs.values())) > here:
+        commit = progress.study.base[:12]
+        found = f"more than the {here} recorded runs of commit {commit}" if here else f"no run of commit {commit} is here"
+        click.echo(f"{found}: as {study_report.RESULTS / name} has it", err=True)
     there = {metric for done in runs.values() for one in done for metric in one if not metric.endswith(NOISE_SUFFIX)}
     if unknown := [metric for metric in metrics if metric not in there]:
         raise UserError(
@@ -174,11 +183,15 @@ def _print(progress):
 def _write_report(progress):
     """Write the files of data/studies, where there is something to show."""
     if progress.done[BASELINE]:
-        there, now = study_report.runs_written(progress.study.name), sum(map(len, progress.done.values()))
-        page = study_report.write(progress)
-        click.echo(f"\n{page}")
-        if now < there:
-            click.echo(f"{page.parent} told of {there} runs and tells of {now} now; git has what was committed of it", err=True)
+        click.echo(f"\n{study_report.write(progress)}")
+
+
+def _more_runs_written(progress):
+    """A text where the files of data/studies tell of more runs than are recorded here; else None."""
+    there, here = study_report.runs_written(progress.study.name), sum(map(len, progress.done.values()))
+    if there > here:
+        return f"{study_report.RESULTS / progress.study.name} tells of {there} runs, and {here} are recorded here"
+    return None
 
 
 def _said(repository, outcome, metrics):

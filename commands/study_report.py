@@ -76,12 +76,12 @@ def runs_written(study):
 
 
 def known_runs(progress):
-    """(variant -> the metrics of each of its runs, (variant, metric) -> what is said): of the runs here, else of its files.
+    """(variant -> the metrics of each of its runs, (variant, metric) -> what is said): of the runs here, or of its files.
 
-    Who clones the project has the files of data/studies, and no record of a run.
+    Whichever has more runs. Who clones the project has the files of data/studies, and no record of a run.
     """
     folder = RESULTS / progress.study.name
-    if any(progress.done.values()) or not (folder / results.RUNS).exists():
+    if runs_written(progress.study.name) <= sum(map(len, progress.done.values())):
         said = {(one.variant, one.metric): statistics.sentence(one, progress.rule) for one in progress.comparisons}
         return {name: [one.metrics for one in done] for name, done in progress.done.items()}, said
     runs, said = {}, {}

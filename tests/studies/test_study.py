@@ -328,10 +328,32 @@ def test_a_clone_prints_the_table_of_the_committed_runs(tmp_path):
     ]
     assert "no run of commit" in shown.stderr and "as data/studies/steps has it" in shown.stderr
 
-    # what is written for fewer runs says so, and shows no picture of others
+    # fewer runs replace no results, unless that is what is wanted; and then there is no picture of others
     (folder / "samples.png").write_bytes(b"of other runs")
     put_all(project, find_study(Repository(project.root), "steps"), {"baseline": [11.0, 12.0]})
-    shown = project.gan("study", "report", "steps")
-    assert "data/studies/steps told of 3 runs and tells of 2 now" in shown.stderr
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    refused = project.gan("study", "report", "steps", check=False)
+    told = "data/studies/steps tells of 3 runs, and 2 are recorded here"
+    assert (refused.returncode, refused.stdout, refused.stderr) == (1, "", f"gan: {told}; --force replaces it\n")
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    again = project.gan("study", "table", "steps")
+    assert again.stdout == shown.stdout and "more than the 2 recorded runs of commit" in again.stderr
+    project.gan("study", "report", "steps", "--force")
     assert not (folder / "samples.png").exists() and len(read_csv(folder / "runs.csv")) == 2
     assert project.gan("study", "table", "steps").stdout.splitlines()[2] == "| `baseline` | 2 | 11.0 – 12.0 |  |"
+
+
+@pytest.mark.slow(seconds=3)
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_study_that_ends_with_fewer_runs_than_are_written_leaves_them_and_says_so(tmp_path, more):
+    project = make_study(tmp_path)
+    folder = project.root / "data/studies/steps"
+    folder.mkdir(parents=True)
+    runs = ["variant,seed,fid,commit", *(f"baseline,{seed},10.0,1e5" for seed in range(RUNS + more))]
+    (folder / "runs.csv").write_text("\n".join(runs) + "\n")
+    values = {"baseline": [10.0, 10.1], "longer": [10.0, 10.1], "worse": [15.0, 15.1]}
+    put_all(project, find_study(Repository(project.root), "steps"), values)
+    done = project.gan("study", "run", "steps")
+    assert ("`gan study report steps --force` replaces it" in done.stderr) == bool(more)
+    assert (folder / "index.html").exists() != bool(more)
+    assert "worse, fid: worse by" in done.stdout
