@@ -76,23 +76,20 @@ class StudyParams(Section):
     variants: dict[str, Variant]
     grid: dict[str, Axis]  # every combination of the axes' values, each on top of the baseline
 
-    @pydantic.field_validator("variants", "grid")
-    @classmethod
-    def _names(cls, value, info):
-        for name in value:
-            if not re.fullmatch(_NAME, name) or name == BASELINE:
-                raise ValueError(f"the name {name!r}: expected small letters, digits, '_', '-' and single '.', not {BASELINE!r}")
-            if info.field_name == "grid" and name in _COLUMNS:
-                raise ValueError(f"the axis {name!r}: the table of runs has a column of this name")
-        return value
-
-    @pydantic.field_validator("metrics")
-    @classmethod
-    def _metric_names(cls, value):
-        for name in value:
+    @pydantic.model_validator(mode="after")  # of one field, its error would show all that the field holds
+    def _names(self):
+        for kind, names in {"variant": self.variants, "axis": self.grid}.items():
+            for name in names:
+                if name == BASELINE:
+                    raise ValueError(f"the {kind} {name!r}: what all variants are compared with has this name")
+                if not re.fullmatch(_NAME, name):
+                    raise ValueError(f"the {kind} {name!r}: expected small letters, digits, '_', '-' and single '.'")
+                if kind == "axis" and name in _COLUMNS:
+                    raise ValueError(f"the axis {name!r}: the table of runs has a column of this name")
+        for name in self.metrics:
             if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
                 raise ValueError(f"the metric {name!r}: expected letters, digits, '.', '_' and '-'")
-        return value
+        return self
 
     @pydantic.model_validator(mode="after")
     def _leaves_the_seed_alone(self):
