@@ -97,10 +97,14 @@ def run(context, name, base, until_decided, workers, verbose):
         code = 130 if state.is_cancelled() else 0 if state.is_completed() else 1
     else:
         log = click.echo if verbose else _silent
+
+        def run_each(cells):
+            for number, cell in enumerate(cells, 1):
+                click.echo(f"[{number}/{len(cells)}] {_named(cell)} …")
+                yield from local.run_each(found, [cell], log=log)
+
         with _stopped_by_sigterm():
-            failures = carry_out(
-                found, lambda cells: local.run_each(found, cells, log=log), until_decided=until_decided, tell=tell
-            )
+            failures = carry_out(found, run_each, until_decided=until_decided, tell=tell)
         if failures:
             click.echo(f"gan: {len(failures)} of the runs failed; the same command tries them again", err=True)
         code = 1 if failures else 0
@@ -195,13 +199,16 @@ def _more_runs_written(progress):
 
 
 def _said(repository, outcome, metrics):
-    cell = outcome.cell
-    start = f"{cell.variant}, seed {cell.seed}: "
+    start = f"{_named(outcome.cell)}: "
     if outcome.failure:
         return f"{start}failed: {outcome.failure}"
     made = f"ran {outcome.record.seconds:.0f} s" if outcome.record.seconds else "restored"
     found = recorded_metrics(repository, outcome.record)
     return start + ", ".join([made, *(f"{metric} {number(found.get(metric))}" for metric in metrics)])
+
+
+def _named(cell):
+    return f"{cell.variant}, seed {cell.seed}"
 
 
 def _duration(progress, runs):

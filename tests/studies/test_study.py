@@ -95,7 +95,7 @@ def test_a_study_that_is_stopped_goes_on_and_trains_nothing_twice(tmp_path):
 
     # stop it in the middle of a training
     process = project.start("run", "steps", "--verbose", program=("commands", "study"), log="first.log", group=True)
-    wait_for(lambda: "[2/5]" in project.log("first.log"), 240, "two runs")
+    wait_for(lambda: re.search(r"\[2/5\] .*, seed \d: ", project.log("first.log")), 240, "two runs")
     (project.control / "hold-train").touch()  # held, a training ends by the signal alone
     wait_for(project.training_listens, what="a training")
     process.send_signal(signal.SIGINT)
@@ -178,6 +178,9 @@ def test_what_the_system_refuses_fails_a_run_and_stops_no_other(tmp_path):
     (project.root / ".dvc/tmp/flow.lock").mkdir()
     failures = [outcome.failure for outcome in run_each(study, study.cells("longer", 2), log=print)]
     assert len(failures) == 2 and all("Is a directory" in failure for failure in failures)
+    lines = project.gan("study", "run", "steps", check=False).stdout.splitlines()[: 2 * RUNS]
+    assert lines[:2] == ["[1/6] baseline, seed 0 …", next(line for line in lines if "baseline, seed 0: failed" in line)]
+    assert [line.partition("]")[0] for line in lines] == [f"[{number}/6" for number in range(1, 7) for _ in range(2)]
 
 
 @pytest.mark.slow(seconds=8)
