@@ -92,7 +92,7 @@ def run(context, name, base, until_decided, workers, verbose):
         from flows.studies import fanout
 
         fanout.require_server()
-        state = fanout.coordinate(found, deployment=fanout.DEPLOYMENT, until_decided=until_decided, tell=tell)
+        state = fanout.coordinate(found, deployment=fanout.DEPLOYMENT, until_decided=until_decided, tell=tell, say=click.echo)
         click.echo(f"{state.name}: {state.message}")
         code = 130 if state.is_cancelled() else 0 if state.is_completed() else 1
     else:

@@ -120,11 +120,10 @@ def of_runs(pool):
         running = asked.filter("flow_runs", flow_runs={"state": {"type": {"any_": ["RUNNING", "CANCELLING"]}}})
         heard = {run["id"]: asked.last_heartbeat(run["id"]) for run in running}
         due = asked.filter("flow_runs", flow_runs={"state": {"name": {"any_": ["Late", "AwaitingConcurrencySlot"]}}})
-        workers = asked.post(f"work_pools/{pool}/workers/filter", {}) or []
+        online = asked.online(pool)
         limits = asked.post("v2/concurrency_limits/filter", {}) or []
         installed = {one["name"]: one["enabled"] for one in asked.post("automations/filter", {}) or []}
     silent = [run["name"] for run in running if min(heard[run["id"]] or 1e9, _age(run["start_time"])) > _SILENT_SECONDS]
-    online = [one["name"] for one in workers if one["status"] == "ONLINE"]
     held = sum(limit["active_slots"] for limit in limits if limit["name"].startswith("deployment:"))
     missing = [name for name in AUTOMATIONS if not installed.get(name)]
     return [
@@ -136,6 +135,14 @@ def of_runs(pool):
         ),
         Finding("automations", not missing, f"not there: {', '.join(missing)}; gan deploy" if missing else "installed and on"),
     ]
+
+
+def workers_of(deployment):
+    """(the work pool of `deployment`, FLOW/NAME, and the names of its workers that are online)."""
+    flow, _, name = deployment.partition("/")
+    with connected() as asked:
+        [found] = asked.filter("deployments", flows={"name": {"any_": [flow]}}, deployments={"name": {"any_": [name]}})
+        return found["work_pool_name"], asked.online(found["work_pool_name"])
 
 
 @contextlib.contextmanager
@@ -164,6 +171,10 @@ class Server:
 
     def filter(self, kind, **where):
         return self.post(f"{kind}/filter", {**where, "limit": MOST_AT_ONCE})
+
+    def online(self, pool):
+        """The names of the work pool's workers that are online."""
+        return [one["name"] for one in self.post(f"work_pools/{pool}/workers/filter", {}) or [] if one["status"] == "ONLINE"]
 
     def last_heartbeat(self, run):
         """Seconds since the run's last heartbeat, or None where the server knows of none."""

@@ -18,6 +18,7 @@ from prefect.states import Cancelled, Completed, Failed
 from flows.ends import STOPPED_BY_SIGNAL, why_failed
 from flows.git import GitError, Repository
 from flows.logs import servers_errors_in_one_line
+from flows.operations.checks import workers_of
 from flows.parent import end_to_tell, end_with_parent, started_by_prefect, tell_of_kill
 from flows.remotes import fetch_part, fetch_records, fetch_versions, has_record, push_record
 from flows.stage_task import STOPPED
@@ -79,15 +80,16 @@ def require_server():
         )
 
 
-def coordinate(study, *, deployment, until_decided, tell):
+def coordinate(study, *, deployment, until_decided, tell, say):
     """Carry the Study out on the workers of `deployment`; returns the final state. tell: as `carry_out` takes it.
 
-    Raises UserError where another process here does so already.
+    say: gets a line when runs are asked for, which tells whether a worker is online. Raises UserError where another process here
+    does so already.
     """
     waiting = {}
 
     def run_each(cells):
-        return _run_each(study, cells, deployment, waiting)
+        return _run_each(study, cells, deployment, waiting, say)
 
     @flow(name="study", flow_run_name=f"study {study.name}", persist_result=False)
     def coordinator(name: str, base: str):
@@ -143,11 +145,12 @@ def _only_one(study):
         note(None)
 
 
-def _run_each(study, cells, deployment, waiting):
+def _run_each(study, cells, deployment, waiting, say):
     """Yield the Outcome of each of the Cells as it ends; `waiting`, Cell -> flow run's id, holds those that have not."""
     own, started, looked, tries, recorded = runtime.flow_run.id, time.monotonic(), time.monotonic(), Counter(), set()
     for cell in cells:
         waiting[cell] = cell_runs.ask(study, cell, deployment)
+    say(f"{len(waiting)} runs are asked for{_takers(deployment)}")
     while waiting:
         time.sleep(cell_runs.PAUSE_SECONDS)
         if time.monotonic() - looked > _LOOK_SECONDS:
@@ -170,6 +173,17 @@ def _run_each(study, cells, deployment, waiting):
                 continue
             del waiting[cell]
             yield _outcome(study, cell, state, time.monotonic() - started)
+
+
+def _takers(deployment):
+    """Who may take the runs of `deployment`, in words; none where the server cannot say."""
+    try:
+        pool, online = workers_of(deployment)
+    except UserError:  # it is away for a moment, perhaps; the study goes on
+        return ""
+    if online:
+        return f"; online in the work pool {pool}: {', '.join(online)}"
+    return f"; they wait, since no worker is online in the work pool {pool}: start one with `make worker` in a clone of its own"
 
 
 def _recorded(study, cells):

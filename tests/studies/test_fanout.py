@@ -133,6 +133,30 @@ def test_a_study_on_two_workers_loses_no_cell_when_one_is_killed_and_stops_them_
     assert metrics_of(serial) == recorded
 
 
+@pytest.mark.long
+@pytest.mark.slow(seconds=60)
+@pytest.mark.timeout(600)
+def test_where_no_worker_is_online_a_study_says_so_and_waits_for_one(tmp_path):
+    with server_in(tmp_path / "server") as (url, _):
+        fleet = Fleet(tmp_path, url, cells=4, workers=1)
+        try:
+            waiting = fleet.coordinate("waiting.log")
+            wait_for(lambda: "runs are asked for" in fleet.project.log("waiting.log"), 120, "the runs")
+            told = "4 runs are asked for; they wait, since no worker is online in the work pool pipeline: start one with `make"
+            assert told in fleet.project.log("waiting.log")
+            fleet.start_worker(0)
+            wait_for(fleet.records, 240, "the first record")
+            with fleet.trainings_held():
+                os.killpg(waiting.pid, signal.SIGKILL)
+                waiting.wait()
+                again = fleet.coordinate("again.log")
+                wait_for(lambda: "runs are asked for" in fleet.project.log("again.log"), 120, "the runs")
+            assert "runs are asked for; online in the work pool pipeline: worker-0" in fleet.project.log("again.log")
+            assert again.wait(240) == 0, fleet.project.log("again.log")
+        finally:
+            fleet.close()
+
+
 def httpx_runs(url):
     """All flow runs of the server, newest first."""
     body = {"sort": "START_TIME_DESC", "limit": 50}
