@@ -1,6 +1,7 @@
 """`gan study`: is a change better? Many runs, one for each variant and seed, and what may be said of their differences."""
 
 import contextlib
+import difflib
 import os
 import signal
 from pathlib import Path
@@ -16,7 +17,8 @@ from flows.studies.carry_out import carry_out
 from flows.studies.cells import find_study
 from flows.studies.params import BASELINE
 from flows.studies.progress import progress_of, rule_of
-from gan.errors import UserError
+from gan.errors import DataError, UserError
+from gan.pages.tables import METRICS
 
 base_option = click.option("--base", default="HEAD", show_default=True, metavar="REVISION", help="The commit that is studied.")
 until_decided_option = click.option(
@@ -44,6 +46,7 @@ def study(context):
 def plan(repository, name, base):
     """Say what a study would cost and what it can find: runs, seconds, what is cached, how many seeds it takes."""
     found = find_study(repository, name, base)
+    _warn_of_metrics(found)
     missing = progress_of(found).missing(until_decided=False)
     collected = local.collect(found, missing, log=_silent) if missing else 0
     progress = progress_of(found)
@@ -84,6 +87,7 @@ def run(context, name, base, until_decided, workers, verbose):
     130 if it was stopped.
     """
     found = find_study(context.obj, name, base)
+    _warn_of_metrics(found)
 
     def tell(number, count, outcome):
         click.echo(f"[{number}/{count}] {_said(context.obj, outcome, found.params.metrics)}")
@@ -165,6 +169,20 @@ def table(repository, name, base, metrics):
             f"study {name}: no run has a metric {unknown[0]!r}; there are {', '.join(sorted(there)) or 'no runs yet'}"
         )
     click.echo(study_report.markdown(progress, runs, said, metrics))
+
+
+def _warn_of_metrics(study):
+    """Say which of the metrics that decide are not known. A run may have one all the same: only its end tells."""
+    try:
+        committed = study.committed_metrics()
+    except DataError:  # a file that is no JSON; a run writes it anew
+        return
+    known = [name for name in committed | METRICS if not name.endswith(NOISE_SUFFIX)]
+    for metric in study.params.metrics if committed else ():
+        if metric not in known:
+            near = difflib.get_close_matches(metric, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            click.echo(f"study {study.name}: the metrics of commit {study.base[:12]} have no {metric!r}{hint}", err=True)
 
 
 def _print(progress):

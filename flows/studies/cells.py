@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 
 from flows import overrides
 from flows.git import Repository
+from flows.metrics import merged
 from flows.request import Parameters
 from flows.sets import for_machine, this_machine
 from flows.studies.params import BASELINE, NamedVariant, StudyParams, parse_study, read_text_of
@@ -118,6 +119,13 @@ class Study:
             raise UserError(f"study {self.name}: commit {self.base[:12]} has no {path}; commit it first")
         return decode(content, path)
 
+    def committed_metrics(self):
+        """The numbers in the metrics files that are committed at the base, one flat dict."""
+        stages = parse_yaml(self._read(_MAP), _MAP)["stages"]
+        paths = [path for stage in stages.values() for path in _paths(stage.get("metrics", ()))]
+        contents = {path: self.repository.read_at(self.base, path) for path in paths}
+        return merged({path: content for path, content in contents.items() if content is not None})
+
     def _key(self, values):
         needed = {
             name: {**stage, "params": {key: overrides.lookup(values, key) for key in stage["params"]}}
@@ -183,7 +191,10 @@ def _with_sections(text, replacing):
 
 
 def _made(stage):
-    entries = [*stage.get("outs", ()), *stage.get("metrics", ()), *stage.get("plots", ())]
+    return _paths([*stage.get("outs", ()), *stage.get("metrics", ()), *stage.get("plots", ())])
+
+
+def _paths(entries):
     return [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
 
 

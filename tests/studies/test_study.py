@@ -296,6 +296,20 @@ def test_a_metric_that_no_run_has_ends_the_study_at_the_first_run(tmp_path):
     assert "[1/" in told.stdout and "[2/" not in told.stdout
 
 
+@pytest.mark.parametrize(
+    ("metric", "hint"),
+    [("fidd", "have no 'fidd'; did you mean fid?"), ("xyzzy", "have no 'xyzzy'"), ("fid", ""), ("fid_large_sample", "")],
+)
+def test_a_metric_that_nobody_knows_is_named_before_anything_runs(tmp_path, metric, hint):
+    project = make_study(tmp_path, STUDY.replace("fid: {better", f"{metric}: {{better"))
+    study = find_study(Repository(project.root), "steps")
+    for variant in study.variants:
+        for cell in study.cells(variant, 2):
+            put(project, cell, json.dumps({metric: 10.0}))
+    told = project.gan("study", "plan", "steps").stderr.strip()
+    assert told == (f"study steps: the metrics of commit {study.base[:12]} {hint}" if hint else "")
+
+
 def test_a_plan_of_pairs_is_made_with_the_spread_of_pairs(tmp_path):
     project = make_study(tmp_path, STUDY.replace("paired: false", "paired: true").replace("count: 2", "count: 3"))
     study = find_study(Repository(project.root), "steps")
