@@ -4,14 +4,17 @@ import argparse
 import ctypes
 import inspect
 import os
+import select
 import signal
 import sys
+import threading
 from pathlib import Path
 
 from gan.errors import is_users
 from gan.params import PARAMS
 
 _PR_SET_PDEATHSIG = 1
+_SHELLS = ("sh", "dash", "ash", "busybox", "ksh", "mksh", "bash", "zsh", "fish")
 _DVC_STAGE = "DVC_STAGE"  # in the environment of what DVC runs
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -64,13 +67,48 @@ def lacks_memory(error):
 
 
 def die_with_parent():
-    """Ask Linux to send SIGTERM when the parent ends, so that a killed `dvc repro` leaves no stage behind. Elsewhere, nothing."""
+    """Get SIGTERM when the parent ends, so that a killed `dvc repro` leaves no stage behind. On Linux alone.
+
+    DVC runs a stage by a shell. Bash becomes the stage; dash, most systems' /bin/sh, stays its parent and outlives DVC.
+    """
     if sys.platform != "linux":
         return
     parent = os.getppid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent or (_DVC_STAGE in os.environ and not _shares_session(parent)):
+    starter = parent
+    if _DVC_STAGE in os.environ and (above := _starter_of_shell(parent)):
+        starter = above
+        _die_with(starter)
+    if os.getppid() != parent or (_DVC_STAGE in os.environ and not _shares_session(starter)):
         os.kill(os.getpid(), signal.SIGTERM)  # it ended before the request took hold, or before it was made
+
+
+def _starter_of_shell(process_id):
+    """Whose child a process is that is a shell and runs one command, `sh -c COMMAND`; None if it is something else."""
+    import psutil
+
+    try:
+        process = psutil.Process(process_id)
+        return process.ppid() if process.name() in _SHELLS and process.cmdline()[-2:-1] == ["-c"] else None
+    except psutil.Error:
+        return None
+
+
+def _die_with(process_id):
+    """Send SIGTERM to this process when another one, which is not its parent, ends."""
+    try:
+        process = os.pidfd_open(process_id)
+    except OSError:  # it has ended, which is looked at next; or a kernel before 5.3
+        return
+
+    def wait():
+        select.select([process], [], [])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    # the thread must not take a signal that the main one holds back, as while it imports TensorFlow
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    threading.Thread(target=wait, daemon=True).start()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _shares_session(process_id):

@@ -81,6 +81,27 @@ def test_a_stage_of_dvc_whose_dvc_has_ended_before_it_listens_ends_too(by_dvc, t
     assert (tmp_path / "ran").exists() != by_dvc
 
 
+def test_a_stage_ends_with_its_dvc_where_the_shell_between_them_lives_on(tmp_path):
+    stage = tmp_path / "stage.py"
+    stage.write_text(
+        "import os, time\n"
+        "from stages.command import run_as_command\n"
+        "def main():\n    open('ran', 'w').write(str(os.getpid()))\n    time.sleep(600)\n"
+        "run_as_command(main)\n"
+    )
+    shell = ["/bin/sh", "-c", f"'{sys.executable}' '{stage}'; exit $?"]  # not the last command: any shell stays
+    starter = "import subprocess, sys; subprocess.run(sys.argv[1:])"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "DVC_STAGE": "train"}
+    dvc = subprocess.Popen([sys.executable, "-c", starter, *shell], cwd=tmp_path, env=environment, start_new_session=True)
+    try:
+        number = int(wait_for(lambda: (tmp_path / "ran").exists() and (tmp_path / "ran").read_text(), 60, "the stage"))
+        assert not has_ended(number)
+    finally:
+        dvc.kill()
+        dvc.wait()
+    wait_for(lambda: has_ended(number), 30, "the stage's end")
+
+
 def has_ended(process_id):
     try:
         return psutil.Process(process_id).status() == psutil.STATUS_ZOMBIE
