@@ -26,42 +26,42 @@ REAL = "real test images"
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    compare(__doc__, measurements, varied="judge", option="--seeds", default=5, inputs=[NORMALIZED / "train_images.npy"])
+
+
+def compare(description, measurements, *, varied, option, default, inputs):
+    """Be the program of `description`: print how much the metrics of the generators move with what is `varied`.
+
+    measurements(generators' paths, count): yields (number of what is varied, what was measured, its metrics).
+    option: says how many there are, by default `default`. inputs: paths that must be there.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("generators", nargs="+", type=Path, metavar="FILE", help="trained generators, .keras")
-    parser.add_argument("--seeds", type=int, default=5, help="train judges with seeds 0 to this number minus one (default 5)")
-    parser.add_argument("--log", type=Path, help="append each judge's metrics to this file")
+    count_help = f"{varied}s of the seeds 0 to this number minus one (default {default})"
+    parser.add_argument(option, dest="count", metavar="N", type=int, default=default, help=count_help)
+    parser.add_argument("--log", type=Path, help=f"append each {varied}'s metrics to this file")
     arguments = parser.parse_args()
-    if arguments.seeds < 2:
-        parser.error("--seeds must be at least 2: one judge has no spread")
-    require_inputs(parser, arguments.log, [NORMALIZED / "train_images.npy", *arguments.generators])
-    by_name = measure_all(measurements(arguments.generators, arguments.seeds), "judge", arguments.log)
-    for name, by_judge in by_name.items():
-        print(f"## {name}, {len(by_judge)} judges\n\n{table(by_judge, 'judges')}\n")
-
-
-def require_inputs(parser, log, paths):
-    """Refuse a `log` that cannot be written and `paths` that are not there, before minutes of work."""
+    if arguments.count < 2:
+        parser.error(f"{option} must be at least 2: one {varied} has no spread")
     try:
-        if log:
-            with open(log, "a"):
+        if arguments.log:
+            with open(arguments.log, "a"):  # before minutes of work
                 pass
     except OSError as error:
         parser.error(f"--log: {error}")
-    missing = [path for path in paths if not path.exists()]
+    missing = [path for path in [*inputs, *arguments.generators] if not path.exists()]
     if missing:
         parser.error(f"{missing[0]} is missing; `dvc repro` makes it")
 
-
-def measure_all(measurements, varied, log):
-    """What was measured -> the metrics of each of `measurements` (number of what is `varied`, what was measured, metrics)."""
     by_name = {}
-    for number, name, metrics in measurements:
+    for number, name, metrics in measurements(arguments.generators, arguments.count):
         by_name.setdefault(name, []).append(metrics)
-        if log:
-            with open(log, "a") as file:
-                file.write(json.dumps({varied: number, "of": name, **metrics}) + "\n")
+        if arguments.log:
+            with open(arguments.log, "a") as log:
+                log.write(json.dumps({varied: number, "of": name, **metrics}) + "\n")
         print(f"{varied} {number}: {name}", file=sys.stderr, flush=True)
-    return by_name
+    for name, repeated in by_name.items():
+        print(f"## {name}, {len(repeated)} {varied}s\n\n{table(repeated, f'{varied}s')}\n")
 
 
 def measurements(generators, seeds):

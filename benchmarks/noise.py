@@ -9,7 +9,6 @@ Needs data/normalized and data/judge of the working tree: run `dvc repro judge` 
 `--log` keeps each sample's metrics as a line of JSON.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -17,24 +16,14 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.command import run_as_command  # noqa: E402 (run as a file, it must find the project)
-from benchmarks.judges import measure_all, require_inputs, table  # noqa: E402
+from benchmarks.judges import compare  # noqa: E402
 
 IMAGES = ROOT / "data/normalized/train_images.npy"
 JUDGE, REFERENCE = ROOT / "data/judge/judge.keras", ROOT / "data/judge/reference.npz"
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("generators", nargs="+", type=Path, metavar="FILE", help="trained generators, .keras")
-    parser.add_argument("--samples", type=int, default=20, help="draw samples with seeds 0 to this number minus one (default 20)")
-    parser.add_argument("--log", type=Path, help="append each sample's metrics to this file")
-    arguments = parser.parse_args()
-    if arguments.samples < 2:
-        parser.error("--samples must be at least 2: one sample has no spread")
-    require_inputs(parser, arguments.log, [IMAGES, JUDGE, REFERENCE, *arguments.generators])
-    by_name = measure_all(measurements(arguments.generators, arguments.samples), "sample", arguments.log)
-    for name, by_sample in by_name.items():
-        print(f"## {name}, {len(by_sample)} samples\n\n{table(by_sample, 'samples')}\n")
+    compare(__doc__, measurements, varied="sample", option="--samples", default=20, inputs=[IMAGES, JUDGE, REFERENCE])
 
 
 def measurements(generators, samples):

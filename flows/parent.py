@@ -54,10 +54,12 @@ def end_to_tell(flow_run):
 
 
 def tell_of_kill(flow_run):
-    """Tell Prefect's server that the process of this flow run was killed, where that is news to it."""
+    """Tell Prefect's server, where one is set, that the process of this flow run was killed and that is news to it."""
     from prefect import get_client
     from prefect.states import Crashed
 
+    if not server_api():  # Prefect would start one for some seconds, and say so
+        return
     with contextlib.suppress(Exception), get_client(sync_client=True) as client:  # another server's run, perhaps
         state = client.read_flow_run(flow_run).state
         if state and not state.is_final():

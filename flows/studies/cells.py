@@ -123,8 +123,7 @@ class Study:
         """The numbers in the metrics files that are committed at the base, one flat dict."""
         stages = parse_yaml(self._read(_MAP), _MAP)["stages"]
         paths = [path for stage in stages.values() for path in _paths(stage.get("metrics", ()))]
-        contents = {path: self.repository.read_at(self.base, path) for path in paths}
-        return merged({path: content for path, content in contents.items() if content is not None})
+        return merged({path: self.repository.read_at(self.base, path) for path in paths})
 
     def _key(self, values):
         needed = {

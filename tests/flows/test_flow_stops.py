@@ -10,8 +10,10 @@ import time
 
 import psutil
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.dvc.session import DvcSession
+from flows.parent import tell_of_kill
 from tests.helpers.toy_project import Runs, make_project, run_id, server_in, server_url, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -94,6 +96,17 @@ def test_a_trainer_that_does_not_listen_is_killed_after_the_grace_period(project
     assert flow.wait(60) == 130
     wait_for(lambda: not project.processes(), 60, "the end of all processes")
     assert (project.root / "data/model/weights.txt").read_text() == "0 3"
+
+
+def test_no_server_is_started_to_be_told_of_a_killed_run(monkeypatch):
+    asked = []
+    monkeypatch.setattr("prefect.get_client", lambda **options: asked.append(options))
+    with temporary_settings({PREFECT_API_URL: None}):
+        tell_of_kill("0" * 32)
+    assert asked == []
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        tell_of_kill("0" * 32)
+    assert asked == [{"sync_client": True}]
 
 
 def test_a_killed_flow_leaves_no_process_and_the_next_run_notices(project, runs):
