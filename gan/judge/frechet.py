@@ -5,6 +5,8 @@ Both are computed from sums that add up over groups of samples, so that leaving 
 
 import numpy as np
 
+from gan.judge.blocks import side_by_side
+
 # The samples are cut into so many equal parts, in turn, for the extrapolation: sizes n, n/2, n/4, n/5.
 _PARTS = (1, 2, 4, 5)
 
@@ -42,7 +44,7 @@ class GroupedMoments:
         groups = [features.astype(np.float64) for features in groups]
         self.counts = np.array([len(features) for features in groups])
         self.sums = np.stack([features.sum(axis=0) for features in groups])
-        self.products = np.stack([features.T @ features for features in groups])
+        self.products = np.stack(side_by_side(lambda features: features.T @ features, groups))
 
     def of(self, chosen):
         """Mean and unbiased covariance of the union of the groups that `chosen` (indices or bools) selects."""

@@ -5,7 +5,7 @@ The kernel is (x.y / d + 1)^3: Binkowski et al. 2018, arXiv 1801.01401, section 
 
 import numpy as np
 
-_BLOCK_ROWS = 500
+from gan.judge.blocks import rows_in_blocks, side_by_side
 
 
 class GroupedKernel:
@@ -16,15 +16,18 @@ class GroupedKernel:
         self._real_count = len(real_features)
         starts = np.cumsum(self._counts) - self._counts
         samples = np.concatenate(groups)
-        self._diagonal = np.empty(len(groups))
-        self._within = np.empty((len(groups), len(groups)))
-        self._across = np.empty(len(groups))
-        for index, group in enumerate(groups):
+
+        def sums(group):
             squares = np.einsum("ij,ij->i", group, group, dtype=np.float64)
             bases = squares / group.shape[1] + 1
-            self._diagonal[index] = (bases * bases * bases).sum()  # not ** 3, which rounds by the processor
-            self._within[index] = np.add.reduceat(_kernel_column_sums(group, samples), starts)
-            self._across[index] = _kernel_column_sums(group, real_features).sum()
+            return (
+                (bases * bases * bases).sum(),  # not ** 3, which rounds by the processor
+                np.add.reduceat(_kernel_column_sums(group, samples), starts),
+                _kernel_column_sums(group, real_features).sum(),
+            )
+
+        diagonal, within, across = zip(*side_by_side(sums, groups), strict=True)
+        self._diagonal, self._within, self._across = np.array(diagonal), np.stack(within), np.array(across)
 
     def mean_within(self, kept):
         """Mean over pairs of different samples of the kept groups."""
@@ -39,8 +42,8 @@ class GroupedKernel:
 def _kernel_column_sums(a, b):
     """Sums float64 [m] over the rows of a float32 [n, d] of (a.b / d + 1)^3, for each row of b float32 [m, d]."""
     sums = np.zeros(len(b))
-    for start in range(0, len(a), _BLOCK_ROWS):
-        base = (a[start : start + _BLOCK_ROWS] / np.float32(a.shape[1])) @ b.T
+    for rows in rows_in_blocks(len(a)):
+        base = (a[rows] / np.float32(a.shape[1])) @ b.T
         base += 1
         sums += np.einsum("ij,ij,ij->j", base, base, base)
     return sums

@@ -9,6 +9,7 @@ import numpy as np
 
 from gan.errors import DataError
 from gan.images import CLASSES
+from gan.judge.blocks import side_by_side
 from gan.judge.frechet import Gaussian, GroupedMoments
 from gan.judge.kernel import GroupedKernel
 from gan.judge.neighbours import neighbour_radii, squared_distances
@@ -59,9 +60,11 @@ def jackknife(statistic, groups=GROUPS):
 
     `statistic` is a function of bool [groups], the groups to take into account.
     """
-    without = np.array([statistic(np.arange(groups) != left_out) for left_out in range(groups)])
+    kept = [np.arange(groups) != left_out for left_out in range(groups)]
+    value, *without = side_by_side(statistic, [np.ones(groups, bool), *kept])
+    without = np.array(without)
     deviation = np.sqrt((groups - 1) / groups * np.sum((without - without.mean()) ** 2))
-    return float(statistic(np.ones(groups, bool))), float(deviation)
+    return float(value), float(deviation)
 
 
 def _require_measurable(count, judged, reference):
@@ -130,7 +133,8 @@ def _neighbour_statistics(features, reference):
     covered = np.empty((GROUPS, len(reference.features)), bool)
     recalled = np.empty_like(covered)
     radii = neighbour_radii(features, int(reference.neighbours))
-    for group in range(GROUPS):
+
+    def compare(group):
         members = slice(group, None, GROUPS)
         squares = squared_distances(features[members], reference.features)
         in_real_balls = squares <= reference.radii
@@ -138,6 +142,8 @@ def _neighbour_statistics(features, reference):
         held_by[members] = in_real_balls.sum(axis=1)
         covered[group] = in_real_balls.any(axis=0)
         recalled[group] = (squares <= radii[members, None]).any(axis=0)
+
+    side_by_side(compare, range(GROUPS))
     return {
         "precision_percent": _mean_statistic(inside, 100),
         "recall_percent": lambda kept: 100 * recalled[kept].any(axis=0).mean(),

@@ -1,10 +1,12 @@
 """Euclidean distances between many vectors, block by block, so that no matrix of all pairs is ever held."""
 
+import functools
 import math
 
 import numpy as np
 
-_BLOCK_ROWS = 500
+from gan.judge.blocks import rows_in_blocks, side_by_side
+
 _BLOCK_COLUMNS = 5000
 # Groups of 50 among 10,000.
 _DEALT = 200
@@ -29,12 +31,12 @@ def neighbour_radii(points, neighbours):
     """For each row of `points` float32 [n, d], the squared distance to its `neighbours`-th nearest other row: float32 [n]."""
     if len(points) <= neighbours:
         raise ValueError(f"expected more than {neighbours} points for {neighbours} neighbours, got {len(points)}")
-    radii = np.empty(len(points), np.float32)
-    for start in range(0, len(points), _BLOCK_ROWS):
-        squares = squared_distances(points[start : start + _BLOCK_ROWS], points)
-        nearest = _kth_smallest(squares, neighbours)  # place 0 is the point itself
-        radii[start : start + _BLOCK_ROWS] = np.maximum(nearest, 0)
-    return radii
+
+    def radii(rows):
+        squares = squared_distances(points[rows], points)
+        return np.maximum(_kth_smallest(squares, neighbours), 0)  # place 0 is the point itself
+
+    return np.concatenate(side_by_side(radii, rows_in_blocks(len(points))))
 
 
 def _kth_smallest(rows, k):
@@ -95,10 +97,12 @@ class NearImages:
 def _nearest(points, blocks):
     """The squared distance from each of `points` float32 [n, d] to the nearest in any of the `blocks` float32 [m, d]."""
     nearest = np.full(len(points), np.inf, np.float32)
+
+    def compare(rows, block):
+        np.minimum(nearest[rows], squared_distances(points[rows], block).min(axis=1), out=nearest[rows])
+
     for block in blocks:
-        for row in range(0, len(points), _BLOCK_ROWS):
-            rows = slice(row, row + _BLOCK_ROWS)
-            np.minimum(nearest[rows], squared_distances(points[rows], block).min(axis=1), out=nearest[rows])
+        side_by_side(functools.partial(compare, block=block), rows_in_blocks(len(points)))
     return nearest
 
 
