@@ -78,14 +78,9 @@ def read_archive(file):
     file_bytes = file.seek(0, os.SEEK_END)
     try:
         with zipfile.ZipFile(file) as archive:
-            members = archive.infolist()
-            # what is stored takes as many bytes as it says, so that all of it together is no larger than the file
-            if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-                raise ValueError("it is compressed")
-            if sum(member.file_size for member in members) > file_bytes:
-                raise ValueError("its members say that they are larger than the file")
+            require_stored(archive, file_bytes)
             arrays = {}
-            for member in members:
+            for member in archive.infolist():
                 with archive.open(member) as stream:
                     shape, order, dtype = _read_header(stream, member.file_size)
                     arrays[member.filename.removesuffix(".npy")] = _read_elements(stream, shape, dtype, order)
@@ -105,6 +100,19 @@ def load_archive(path, kind):
         raise DataError(f"{path}: no such file; `dvc repro` makes it") from None
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a readable {kind}: {error}") from None
+
+
+def require_stored(archive, file_bytes):
+    """Raise ValueError unless the ZipFile `archive`, a file of `file_bytes`, has its members as they are: stored and whole.
+
+    All of them together then take no more memory than the file has bytes, and what is read of each was in it.
+    """
+    members = archive.infolist()
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise ValueError("it is compressed")
+    # the second where several are the same place of the file
+    if any(member.compress_size != member.file_size for member in members) or sum(m.file_size for m in members) > file_bytes:
+        raise ValueError("its members say that they are larger than the file holds")
 
 
 @contextlib.contextmanager

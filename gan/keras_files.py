@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 
+from gan.arrays import require_stored
 from gan.errors import DataError
 from gan.files import replacing
 
@@ -80,12 +81,7 @@ def _require_honest_model(path):
         members = archive.infolist()
         if sorted(member.filename for member in members) != sorted(_MEMBERS):
             raise ValueError(f"expected {', '.join(_MEMBERS)}, got {', '.join(member.filename for member in members)}")
-        # what is stored takes as many bytes as it says, so that all of it together is no larger than the file
-        if (
-            any(member.compress_type != zipfile.ZIP_STORED for member in members)
-            or sum(m.file_size for m in members) > file_bytes
-        ):
-            raise ValueError("its members are compressed, or say that they are larger than the file")
+        require_stored(archive, file_bytes)
         if archive.getinfo("config.json").file_size > _MAX_CONFIG_BYTES:
             raise ValueError(f"its configuration is larger than {_MAX_CONFIG_BYTES} bytes")
         config = archive.read("config.json").decode()

@@ -1,10 +1,12 @@
-"""What Python's own version must not change of an archive that a stage writes."""
+"""What Python's own version must not change of an archive that a stage writes, and what none may say of itself."""
 
 import zipfile
 
 import numpy as np
+import pytest
 
 from gan.arrays import load_archive, save_archive
+from gan.errors import DataError
 
 
 def test_an_archive_has_no_header_that_differs_between_versions_of_python(tmp_path):
@@ -25,3 +27,42 @@ def test_an_archive_has_no_header_that_differs_between_versions_of_python(tmp_pa
     np.testing.assert_array_equal(loaded["steps"], steps)
     with np.load(tmp_path / "a.npz") as by_numpy:
         assert by_numpy["images"].dtype == np.uint8 and list(by_numpy) == ["steps", "images"]
+
+
+def with_size(content, name, size_bytes):
+    """An archive's bytes, whose directory says that the member `name` has that size once it is unpacked."""
+    at = content.rindex(b"PK\x01\x02", 0, content.rindex(name))
+    return content[: at + 24] + size_bytes.to_bytes(4, "little") + content[at + 28 :]
+
+
+def test_a_member_that_says_that_it_is_larger_is_not_filled_up_with_zeros(tmp_path):
+    whole, path = tmp_path / "whole.npz", tmp_path / "a.npz"
+    save_archive(whole, ones=np.ones(1000), more=np.ones(1000))
+    with zipfile.ZipFile(whole) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("ones.npy", members["ones.npy"][:200])
+        archive.writestr("more.npy", members["more.npy"])
+    # the file has as many bytes as its members say, for it has others before them
+    path.write_bytes(bytes(10_000) + with_size(path.read_bytes(), b"ones.npy", len(members["ones.npy"])))
+    with pytest.raises(DataError, match="its members say that they are larger than the file holds"):
+        load_archive(path, "archive")
+
+
+def test_members_that_share_their_bytes_are_refused(tmp_path):
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.npy", bytes(1000))
+        for number in range(100):
+            again = zipfile.ZipInfo(f"{number}.npy")
+            again.file_size = again.compress_size = 1000
+            again.CRC, again.header_offset = archive.infolist()[0].CRC, 0
+            archive.filelist.append(again)
+    with pytest.raises(DataError, match="its members say that they are larger than the file holds"):
+        load_archive(path, "archive")
+
+
+def test_a_compressed_archive_is_refused(tmp_path):
+    np.savez_compressed(tmp_path / "a.npz", zeros=np.zeros(1000))
+    with pytest.raises(DataError, match="it is compressed"):
+        load_archive(tmp_path / "a.npz", "archive")

@@ -68,6 +68,19 @@ def test_groups_that_can_be_reached_in_many_ways_are_refused_at_once(keras, tmp_
         load_model(path)
 
 
+def test_a_compressed_model_is_refused(keras, tmp_path):
+    from gan.keras_files import load_model
+
+    keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save(tmp_path / "model.keras")
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+        members = {member: archive.read(member) for member in archive.namelist()}
+    with zipfile.ZipFile(tmp_path / "model.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        for member, content in members.items():
+            archive.writestr(member, content)
+    with pytest.raises(DataError, match="not a readable Keras model: it is compressed"):
+        load_model(tmp_path / "model.keras")
+
+
 def test_too_little_memory_is_no_damage(keras, tmp_path, monkeypatch):
     from gan.keras_files import load_model, load_weights
 
