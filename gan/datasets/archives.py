@@ -177,13 +177,18 @@ def _reading(label):
 
 def _wanted(member_name, files):
     """The name among `files` that a member's name stands for, or None."""
-    base = PurePosixPath(member_name).name.removesuffix(".gz")
+    base = _as_path(member_name).name.removesuffix(".gz")
     name = re.sub("[._]", "-", base)
     return name if name in files else None
 
 
+def _as_path(member_name):
+    """A member's name as a path: some programs of Windows write backslashes into it."""
+    return PurePosixPath(member_name.replace("\\", "/"))
+
+
 def _require_inside(member_name):
-    path = PurePosixPath(member_name.replace("\\", "/"))
+    path = _as_path(member_name)
     if path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:", member_name):
         raise DataError(f"refused: the member {_short(member_name)} would lie outside the archive's folder")
 

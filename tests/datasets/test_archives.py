@@ -78,6 +78,7 @@ LAYOUTS = {
         **{f"build/MNIST/{dotted(name)}": body for name, body in CONTENTS.items()},
         "build/METADATA": b"Name: MNIST",
     },
+    "backslashes": {f"MNIST\\raw\\{name}.gz": gzip.compress(body) for name, body in CONTENTS.items()},
     "npm": {"package/package.json": b"{}", **{f"package/data/{name}": body for name, body in CONTENTS.items()}},
     "wrong ones first": {
         **{f"a/{name}": b"wrong" for name in CONTENTS},
