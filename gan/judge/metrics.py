@@ -13,9 +13,9 @@ from gan.judge.blocks import side_by_side
 from gan.judge.frechet import Gaussian, GroupedMoments
 from gan.judge.kernel import GroupedKernel
 from gan.judge.neighbours import neighbour_radii, squared_distances
+from gan.judge.params import MIN_SAMPLES
 
 GROUPS = 20
-MIN_SAMPLES = 100
 # Few enough for a search among all training images to take a second.
 COPY_SAMPLES = 2000
 # A class is present if it is at least this much of what it is among real digits; a judge that errs puts a few in every class.

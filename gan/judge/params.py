@@ -4,6 +4,8 @@ from pydantic import Field, field_validator
 
 from gan.params import Section
 
+MIN_SAMPLES = 100  # that metrics are taken of
+
 
 class ClassifierParams(Section):
     """How a digit classifier is trained."""
@@ -18,7 +20,7 @@ class JudgeParams(Section):
     """Everything that the judge and the real-data floor depend on, besides the data and the code."""
 
     classifier: ClassifierParams
-    sample_count: int = Field(ge=100, le=10**5)
+    sample_count: int = Field(ge=MIN_SAMPLES, le=10**5)
     neighbours: int = Field(ge=1, le=50)
     shuffle_seed: int = Field(ge=0, le=10**6)
     threads: int = Field(ge=1, le=256)
@@ -34,8 +36,8 @@ class EvaluateParams(Section):
     @field_validator("large_sample_count")
     @classmethod
     def _is_a_sample_or_none(cls, count):
-        if 0 < count < 100:
-            raise ValueError("must be 0 for none, or at least 100")
+        if 0 < count < MIN_SAMPLES:
+            raise ValueError(f"must be 0 for none, or at least {MIN_SAMPLES}")
         return count
 
     threads: int = Field(ge=1, le=256)

@@ -9,8 +9,8 @@ from gan.errors import DataError
 from gan.images import CLASSES
 from gan.judge.frechet import mean_and_covariance
 from gan.judge.kernel import GroupedKernel
-from gan.judge.metrics import MIN_SAMPLES
 from gan.judge.neighbours import neighbour_radii
+from gan.judge.params import MIN_SAMPLES
 
 # A sample counts as a copy if it is nearer to a training image than all but this share of the real test images of its class.
 COPY_QUANTILE = 0.01

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from gan.params import Section
-from gan.runtime import ANY, CPU, processor_kind, start_tensorflow
+from gan.runtime import ANY, CPU, INSTRUCTIONS, NATIVE, processor_kind, start_tensorflow
 
 Width = Annotated[int, Field(ge=1, le=8192)]
 
@@ -66,8 +66,8 @@ class TrainParams(Section):
     # fixed, so that no result depends on how many cores a machine has; in a "graph" each computes a part of every batch, so that
     # their number changes the bytes
     threads: int = Field(ge=1, le=256)
-    # the newest that kernels may use (`gan.runtime.INSTRUCTIONS`), so that a processor with more gives the same bytes
-    instructions: Literal["avx2", "avx512", "avx512_bf16", "amx_bf16", "native"]
+    # the newest that kernels may use, so that a processor with more gives the same bytes
+    instructions: Literal[*INSTRUCTIONS, NATIVE]
     device: str = Field(min_length=1)  # "cpu", or a GPU by the name that TensorFlow gives it
     # the kind (`gan.runtime.processor_kind`) where the result depends on it, so that no cache gives one kind's to another
     processor: str = Field(min_length=1)

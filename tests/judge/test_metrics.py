@@ -8,8 +8,9 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics.pairwise import polynomial_kernel
 
 from gan.errors import DataError
-from gan.judge.metrics import GROUPS, MIN_SAMPLES, jackknife, measure, measure_large_sample
+from gan.judge.metrics import GROUPS, jackknife, measure, measure_large_sample
 from gan.judge.neighbours import NearImages, nearest_squared_distances
+from gan.judge.params import MIN_SAMPLES
 from gan.judge.reference import Reference, build_reference, copy_thresholds
 
 DIM = 8
