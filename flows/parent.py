@@ -1,5 +1,6 @@
 """A run that Prefect has started, as a worker or a schedule does, ends with the process that started it."""
 
+import base64
 import contextlib
 import ctypes
 import json
@@ -31,6 +32,14 @@ def server_api():
     return (PREFECT_API_URL.value() or "").rstrip("/")
 
 
+def login_headers():
+    """The HTTP headers, a dict, by which Prefect's own client logs in to the server that is set."""
+    from prefect.settings import PREFECT_API_AUTH_STRING
+
+    login = PREFECT_API_AUTH_STRING.value()
+    return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"} if login else {}
+
+
 def no_answer(url, error):
     """Of a server whose API is to be at `url`: what `error`, one of httpx, says of it, such as "… does not answer (…)"."""
     import httpx
@@ -42,14 +51,7 @@ def no_answer(url, error):
 
 def end_to_tell(flow_run):
     """Variables by which a run's DVC process tells Prefect of its end where the run itself cannot, killed with its worker."""
-    from prefect.settings import PREFECT_API_AUTH_STRING
-
-    end = {
-        "api": server_api(),
-        "login": PREFECT_API_AUTH_STRING.value(),
-        "flow_run": str(flow_run),
-        "parent": os.getppid(),
-    }
+    end = {"api": server_api(), "headers": login_headers(), "flow_run": str(flow_run), "parent": os.getppid()}
     return {"PIPELINE_RUN": json.dumps(end)}
 
 

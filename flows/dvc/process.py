@@ -5,7 +5,6 @@ to standard output. When standard input ends, the flow is gone (killed, perhaps)
 killed after a grace period, so that nothing is left behind. It runs as a file, not as `flows.…`: its folder may be any project.
 """
 
-import base64
 import contextlib
 import hashlib
 import json
@@ -201,7 +200,7 @@ def _watch(requests, pending, busy, over, grace_seconds):
             os.killpg(0, signal.SIGKILL)
 
 
-def _report(api, login, flow_run, parent):
+def _report(api, headers, flow_run, parent):
     """Tell Prefect that the run is cancelled if the worker has ended too: a worker's SIGTERM leaves its runs no time to say so.
 
     A worker that lives reports the run's crash itself.
@@ -209,10 +208,8 @@ def _report(api, login, flow_run, parent):
     if not _wait(lambda: not os.path.exists(f"/proc/{parent}"), 5):
         return
     state = {"type": "CANCELLED", "name": "Cancelled", "message": "its worker was stopped; the next run goes on from there"}
-    headers = {"Content-Type": "application/json"}
-    if login:
-        headers["Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
     content = json.dumps({"state": state, "force": True}).encode()
+    headers = {"Content-Type": "application/json", **headers}
     request = urllib.request.Request(f"{api}/flow_runs/{flow_run}/set_state", content, headers)
     with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=10):
         pass

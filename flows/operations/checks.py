@@ -1,6 +1,5 @@
 """What a machine needs before it takes work, and what shows that nobody must look after the pipeline: one Finding each."""
 
-import base64
 import contextlib
 import datetime
 import email.utils
@@ -15,7 +14,7 @@ from flows.deadline import Deadline, TimeUp
 from flows.disk import free_gigabytes
 from flows.dvc.session import Busy, DvcSession
 from flows.git import GitError
-from flows.parent import MOST_AT_ONCE, no_answer, server_api
+from flows.parent import MOST_AT_ONCE, login_headers, no_answer, server_api
 from gan.errors import UserError
 
 _CLOCK_SECONDS = 5  # by which this machine's clock may be off
@@ -44,13 +43,13 @@ def of_machine(repository, settings):
 
 def of_server():
     """Whether the Prefect server answers and lets this machine in, and whether both agree about the time."""
-    url, headers = _address()
+    url = server_api()
     unknown = Finding("clock", False, "not compared: no server")
     if not url:
         return Finding("server", False, "none is set; export PREFECT_API_URL=http://HOST:4200/api"), unknown
     try:
         sent = time.time()
-        answer = httpx.get(f"{url}/admin/version", headers=headers, timeout=15)
+        answer = httpx.get(f"{url}/admin/version", headers=login_headers(), timeout=15)
         took = time.time() - sent
         if answer.status_code == httpx.codes.UNAUTHORIZED:
             return Finding("server", False, f"{url} wants a login; export PREFECT_API_AUTH_STRING=user:password"), unknown
@@ -186,15 +185,6 @@ class Server:
         }
         found = self.post("events/filter", {"filter": where, "limit": 1})["events"]
         return _age(found[0]["occurred"]) if found else None
-
-
-def _address():
-    """(address, headers that log in) of the server, as Prefect's settings say and as its own client takes them."""
-    from prefect.settings import PREFECT_API_AUTH_STRING
-
-    login = PREFECT_API_AUTH_STRING.value()
-    headers = {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"} if login else {}
-    return server_api(), headers
 
 
 def _age(moment):

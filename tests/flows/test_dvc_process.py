@@ -114,7 +114,7 @@ def test_the_process_ends_with_its_flow_whatever_the_server_answers(tmp_path):
         thread = threading.Thread(target=server.handle_request)
         thread.start()
         api = f"http://127.0.0.1:{server.server_address[1]}/api"
-        run = json.dumps({"api": api, "login": None, "flow_run": "0123", "parent": gone.pid})
+        run = json.dumps({"api": api, "headers": {}, "flow_run": "0123", "parent": gone.pid})
         child = subprocess.Popen(
             [sys.executable, "-P", process.__file__, str(write), "5"],
             cwd=tmp_path,
