@@ -1,10 +1,8 @@
 """Parameter overrides such as `train.steps=1000`, applied to the text of params.yaml; comments are kept."""
 
 import difflib
-import io
 
-from ruamel.yaml import YAML
-
+from flows.yaml_text import to_yaml
 from gan.errors import ParamsError
 from gan.params import PARAMS, parse_yaml
 
@@ -31,10 +29,7 @@ def apply(text, overrides):
         if not separator or not key.strip():
             raise ParamsError(f"override {_shown(override)}: expected section.key=value, such as train.steps=1000")
         _set(content, key.strip(), _parse(value, override))
-    yaml, buffer = YAML(), io.StringIO()
-    yaml.width = 4096
-    yaml.dump(content, buffer)
-    return buffer.getvalue()
+    return to_yaml(content)
 
 
 def _set(content, key, value):

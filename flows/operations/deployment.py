@@ -1,7 +1,6 @@
 """The deployment as a whole: work pool, queues, what prefect.yaml deploys, and the automations that look after it."""
 
 import asyncio
-import io
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from prefect.workers.process import ProcessWorker
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from flows.yaml_text import to_yaml
 from gan.errors import UserError
 
 _POOL = "pipeline"  # in prefect.yaml
@@ -52,7 +52,7 @@ def install(repository, *, pool, silent_seconds, webhook=None, mail=None):
 
 def _in_pool(text, pool):
     """prefect.yaml's `text` with `pool` in place of the pool "pipeline"; a deployment in a pool of another name stays there."""
-    yaml, buffer = YAML(), io.StringIO()
+    yaml = YAML()
     yaml.preserve_quotes = True  # Prefect reads an older YAML, in which more words need them
     try:
         content = yaml.load(text)
@@ -62,8 +62,7 @@ def _in_pool(text, pool):
                 work_pool["name"] = pool
     except (YAMLError, LookupError, TypeError, AttributeError) as error:
         raise UserError(f"prefect.yaml: {error}") from None
-    yaml.dump(content, buffer)
-    return buffer.getvalue()
+    return to_yaml(content)
 
 
 async def _make_pool(pool):

@@ -2,12 +2,9 @@
 
 import copy
 import hashlib
-import io
 import json
 from dataclasses import dataclass
 from functools import cached_property
-
-from ruamel.yaml import YAML
 
 from flows import overrides
 from flows.git import Repository
@@ -15,6 +12,7 @@ from flows.metrics import merged
 from flows.request import Parameters
 from flows.sets import for_machine, this_machine
 from flows.studies.params import BASELINE, NamedVariant, StudyParams, parse_study, read_text_of
+from flows.yaml_text import to_yaml
 from gan.errors import ParamsError, UserError
 from gan.params import PARAMS, decode, parse_yaml
 
@@ -183,10 +181,7 @@ def _with_sections(text, replacing):
     """The parameters `text` with the sections of the YAML text `replacing` in place of its own."""
     content = parse_yaml(text, keep_comments=True)
     content.update(parse_yaml(replacing))
-    yaml, buffer = YAML(), io.StringIO()
-    yaml.width = 4096
-    yaml.dump(content, buffer)
-    return buffer.getvalue()
+    return to_yaml(content)
 
 
 def _made(stage):

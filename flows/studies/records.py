@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from ruamel.yaml import YAML
 
 from flows.gate import LOCK
-from gan.files import replacing, write_bytes
+from flows.yaml_text import to_yaml
+from gan.files import write_bytes
 from gan.params import PARAMS
 
 _REFS = "refs/exps/"
@@ -103,13 +104,10 @@ def _commit(tree, outs, base, message):
 
 
 def _keep_stages(path, names):
-    yaml = YAML()
-    yaml.width = 4096
-    lock = yaml.load(path)
+    lock = YAML().load(path)
     for name in set(lock["stages"]) - set(names):
         del lock["stages"][name]
-    with replacing(path) as temporary:
-        yaml.dump(lock, temporary)
+    write_bytes(path, to_yaml(lock).encode())
 
 
 def _of_commit(ref, commit, message):

@@ -1,15 +1,13 @@
 """The results of a study as files: a table of runs, one of comparisons, metrics and plots for DVC, spreads for the gate."""
 
-import io
 import statistics as plain
-
-from ruamel.yaml import YAML
 
 from flows.metrics import NOISE_SUFFIX
 from flows.overrides import lookup
 from flows.studies import statistics
 from flows.studies.params import BASELINE
 from flows.studies.spreads import FILE, without_seed
+from flows.yaml_text import to_yaml
 from gan.files import write_bytes, write_csv, write_json
 
 RUNS, COMPARISONS, METRICS = "runs.csv", "comparisons.csv", "metrics.json"
@@ -127,9 +125,7 @@ def _for_dvc(progress, pictures):
         {f"{progress.study.name} {metric}": {"x": "variant", "y": {RUNS: metric}, "template": "scatter", "title": metric}}
         for metric in progress.study.params.metrics
     ]
-    buffer = io.StringIO()
-    YAML().dump({"metrics": [METRICS], "plots": [*charts, *pictures]}, buffer)
-    return buffer.getvalue()
+    return to_yaml({"metrics": [METRICS], "plots": [*charts, *pictures]})
 
 
 def _cell(number):
