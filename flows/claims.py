@@ -77,7 +77,7 @@ class Claim:
             if found != seen:
                 seen, since = found, time.monotonic()
                 refusals = refusals if found is None else 0  # a remote that takes another's takes claims
-            owner = None if found is None else self._read(found)
+            owner = None if found is None else self._read()
             mine = owner is not None and owner.get("machine") == self._note["machine"]  # a run here that was killed
             if found is None or mine or time.monotonic() - since > self._dead_after_seconds:
                 if self._replace(found):
@@ -150,13 +150,13 @@ class Claim:
         """The object that the ref points to, or None; raises GitError where the remote is out of reach."""
         return self._repository.over_network("ls-remote", self._remote, self._ref).partition("\t")[0] or None
 
-    def _read(self, found):
-        """The note `found`, a dict, or None where it has just gone."""
+    def _read(self):
+        """The note that the ref points to by now, a dict, or None where it has just gone."""
         try:
             self._repository.over_network(
                 "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", self._remote, f"+{self._ref}:{self._copy}"
             )
-            return json.loads(self._repository.git("cat-file", "blob", found))
+            return json.loads(self._repository.git("cat-file", "blob", self._copy))
         except (GitError, ValueError):
             return None
         finally:

@@ -178,6 +178,27 @@ def test_who_loses_many_races_for_a_claim_goes_on_waiting_for_it(clones, tmp_pat
     assert races.read_text() == "\n" and not [line for line in said if "takes no claims" in line]
 
 
+def test_a_claim_that_changes_hands_while_it_is_read_still_says_whose_it_is(clones):
+    here, there = clones
+    settings = settings_of(here, overlap="skip")
+
+    class TakenOverMeanwhile(Repository):
+        """`here`, for which another claim lies at the remote by the time it fetches the one that it has found."""
+
+        def over_network(self, *arguments):
+            if arguments[0] == "fetch":
+                there.over_network("push", "--quiet", "--force", "origin", f"{notes.pop()}:{claims.REFS}a-key")
+            return super().over_network(*arguments)
+
+    note = json.dumps({"machine": "another", "host": "a-host", "run": "second"})
+    notes = [there.git("hash-object", "-w", "--stdin", stdin=note)]
+    assert claims.Claim(there, settings, "a-key", "first", print).take("wait", Deadline(10))
+    claim = claims.Claim(TakenOverMeanwhile(here.root), settings, "a-key", "a-run", print)
+    with pytest.raises(Skipped, match="the run second on a-host makes the same"):
+        claim.take("skip", Deadline(10))
+    assert not notes and here.git("for-each-ref", "refs/pipeline") == ""
+
+
 def test_a_version_whose_accepted_name_is_refused_is_not_pushed_in_part(clones, monkeypatch):
     here, _ = clones
     monkeypatch.setattr(remotes, "_PAUSE_SECONDS", 0.0)
