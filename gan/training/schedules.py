@@ -17,8 +17,8 @@ def rate_factor(step, *, steps, warm_up_steps, constant_share, final_share):
     step = tf.cast(step, tf.float32)
     factor = 1.0
     if constant_share < 1:
-        start = constant_share * steps
-        progress = tf.clip_by_value((step - start) / max(steps - 1 - start, 1.0), 0.0, 1.0)
+        start = min(constant_share * steps, steps - 2)  # a fall takes a step at least
+        progress = tf.clip_by_value((step - start) / (steps - 1 - start), 0.0, 1.0)
         factor = final_share + (1 - final_share) * 0.5 * (1 + tf.cos(math.pi * progress))
     if warm_up_steps > 0:
         factor = factor * tf.minimum((step + 1) / warm_up_steps, 1.0)

@@ -33,8 +33,10 @@ def test_warm_up_constant_and_cosine_by_hand(tensorflow):
     assert factors(tensorflow, 0, 9, 20, 40, 60, 100, **options) == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_run_of_one_step_has_a_rate(tensorflow):
-    assert factors(tensorflow, 0, steps=1, warm_up_steps=0, constant_share=0.5, final_share=0.1)[0] > 0
+@pytest.mark.parametrize(("steps", "constant_share"), [(10, 0.85), (10, 0.95), (2, 0.6), (1, 0.5)])
+def test_a_decay_that_is_shorter_than_a_step_is_over_at_the_last_one(tensorflow, steps, constant_share):
+    found = factors(tensorflow, *range(steps), steps=steps, warm_up_steps=0, constant_share=constant_share, final_share=0.1)
+    assert found == pytest.approx([1.0] * (steps - 1) + [0.1])
 
 
 def test_average_decay_by_hand(tensorflow):
