@@ -44,6 +44,8 @@ def main():
     folder = scratch_folder()
     key = run_key(params, pixels, labels, code_files=code_files("train"))
     with Scratch(folder / "train", key, log=log) as scratch:
+        if params.clusters:
+            log(f"looking for {params.clusters} clusters among {len(pixels)} images")
         engine = Engine(params, pixels, labels)
         saved = scratch.load()
         run = TrainingRun.from_arrays(saved) if saved else TrainingRun(engine.initial_state())

@@ -370,3 +370,10 @@ def test_conditional_training_without_labels_ends_in_one_line(tmp_path):
     code, output = finish(tmp_path)
     assert code == 1
     assert output == "python -m stages.train: data/normalized/train_labels.npy: no such file; `dvc repro` makes it\n"
+
+
+def test_what_is_done_before_the_first_step_is_said(tmp_path):
+    code, output = finish(make_workplace(tmp_path, steps=1, clusters=4))
+    assert code == 0, output
+    said, step, *_ = output.splitlines()
+    assert said == "train: looking for 4 clusters among 300 images" and step.startswith("step 0/0"), output

@@ -4,10 +4,12 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
+from scipy.cluster.vq import kmeans2
+from scipy.spatial.distance import cdist
 from threadpoolctl import threadpool_limits
 
 from gan.errors import DataError
-from gan.training.clusters import _embedded, cluster, latent_bounds, latents_in
+from gan.training.clusters import _embedded, _k_means, cluster, latent_bounds, latents_in
 
 
 def blobs(sizes, seed=0):
@@ -73,6 +75,18 @@ def test_a_graph_of_more_parts_than_dimensions_has_rows_of_numbers():
     first, second = np.arange(6), np.array([1, 0, 3, 2, 5, 4])
     lengths = np.linalg.norm(_embedded(first, second, 6, 1), axis=1)
     assert set(lengths.round(6)) <= {0.0, 1.0}
+
+
+@pytest.mark.filterwarnings("ignore:One of the clusters is empty")
+@pytest.mark.parametrize(("count", "different"), [(2, 300), (40, 300), (250, 300), (40, 30)])
+def test_the_last_k_means_is_scipys_to_the_bit(count, different):
+    points = np.asfortranarray(np.random.default_rng(0).standard_normal((different, count)))
+    rows = points[np.arange(300) % different]
+    with threadpool_limits(1), np.errstate(invalid="ignore"):  # where no further row differs, shares are 0 / 0
+        ours = _k_means(rows, count, cdist(rows, rows, "sqeuclidean"), np.random.default_rng(1))
+        theirs = kmeans2(rows, count, iter=50, minit="++", rng=np.random.default_rng(1))
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_it_is_the_same_again_and_with_other_threads():
