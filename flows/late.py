@@ -1,4 +1,7 @@
-"""Scheduled runs that are due at once, as after an outage: the first to start does the work of all; the others are skipped."""
+"""Scheduled runs that are due at once, as after an outage: the first to start does the work of all; the others are skipped.
+
+A deployment may have several schedules. Runs of the same parameters are the same work, whichever schedule they are of.
+"""
 
 import datetime
 
@@ -12,7 +15,7 @@ from flows.parent import MOST_AT_ONCE
 
 
 def take_over_what_is_due():
-    """Skip the other runs of this run's schedule that are due; the time for which this run works, the latest of all.
+    """Skip what else is due of this run's deployment with its parameters; the time for which it works, the latest of all.
 
     The first to start and not the newest: else a schedule shorter than a run's start would skip for ever.
     """
@@ -31,7 +34,7 @@ def take_over_what_is_due():
             }
         )
         found = client.read_flow_runs(flow_run_filter=due, sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=MOST_AT_ONCE)
-        others = [run for run in found if run.auto_scheduled and run.id != own.id]
+        others = [run for run in found if run.auto_scheduled and run.id != own.id and run.parameters == own.parameters]
         for run in others:
             skipped = Completed(name="Skipped", message=f"skipped: {own.name} was due as well and does the work")
             client.set_flow_run_state(run.id, skipped, force=True)

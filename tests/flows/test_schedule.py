@@ -10,6 +10,7 @@ import signal
 import sys
 
 import pytest
+from prefect.schedules import Interval
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.late import take_over_what_is_due
@@ -129,13 +130,15 @@ def test_of_runs_that_are_due_at_once_the_first_works_for_the_latest_and_the_oth
         monkeypatch.setenv("PREFECT__FLOW_RUN_ID", run["id"])  # as a worker tells the process of a run
         return take_over_what_is_due()
 
-    def due():
-        planned = runs.of_deployment("due", "SCHEDULED")
-        return [run for run in planned if run["auto_scheduled"] and expected(run) < datetime.datetime.now(datetime.UTC)]
+    def due(base):
+        planned = [run for run in runs.of_deployment("due", "SCHEDULED") if run["parameters"] == {"base": base}]
+        return [run for run in planned if expected(run) < datetime.datetime.now(datetime.UTC)]
 
     with temporary_settings({PREFECT_API_URL: url}):
-        deployment = pipeline.to_deployment("due", interval=1).apply()
-        first, *_ = wait_for(lambda: (found := due()) and len(found) > 3 and found, 60, "runs that are due")
+        schedules = [Interval(1, parameters={"base": base}) for base in ("main", "other")]
+        deployment = pipeline.to_deployment("due", schedules=schedules).apply()
+        first, *_ = wait_for(lambda: (found := due("main")) and len(found) > 3 and found, 60, "runs that are due")
+        others = wait_for(lambda: (found := due("other")) and len(found) > 3 and found, 60, "runs of the other schedule")
         by_hand = ask_server("POST", f"{url}/deployments/{deployment}/create_flow_run", json={}).json()
         assert taken_over(by_hand) == expected(by_hand) and runs.of_deployment("due", "COMPLETED") == []
         when = taken_over(first)
@@ -143,6 +146,8 @@ def test_of_runs_that_are_due_at_once_the_first_works_for_the_latest_and_the_oth
     assert len(skipped) >= 3 and {run["state"]["name"] for run in skipped} == {"Skipped"}
     assert expected(first) < when == expected(skipped[-1])
     left = runs.of_deployment("due", "SCHEDULED")
+    assert {run["id"] for run in others} < {run["id"] for run in left}, "what has other parameters is other work"
+    left = [run for run in left if run["parameters"] != {"base": "other"}]
     assert {first["id"], by_hand["id"]} < {run["id"] for run in left}, "runs that are not due yet stay as well"
     assert all(run["id"] in (first["id"], by_hand["id"]) or expected(run) > when for run in left)
 
