@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import httpx
@@ -20,14 +19,15 @@ from gan.errors import UserError
 
 _GUARD = Path(__file__).with_name("server_guard.py")
 _START_SECONDS = 120  # of a busy machine
-_REPORT_SECONDS = 2  # of the run, after its stage has ended
+_RESTORE_SECONDS = 30  # at most, for a run to have its former results back, once its processes have ended
 _MARKS = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}  # as Prefect's own has them
 
 
-def start_embedded_server(grace_seconds):
+def start_embedded_server(grace_seconds, run_over):
     """Run a Prefect server, with this process's settings, until this process ends; the address of its API.
 
-    grace_seconds: what the run gets to end in order should the server be lost for good.
+    Should the server be lost for good, the run gets SIGTERM, and this process ends once the Event `run_over` is set.
+    grace_seconds: what a stage gets to end in order.
     Raises UserError where it does not start.
     """
     import prefect
@@ -48,7 +48,7 @@ def start_embedded_server(grace_seconds):
     _past_proxies("127.0.0.1")
     # registered before Prefect registers its last messages to the server, so it is called after them
     atexit.register(_end, guard)
-    threading.Thread(target=_end_without, args=(guard, grace_seconds), daemon=True).start()
+    threading.Thread(target=_end_without, args=(guard, grace_seconds, run_over), daemon=True).start()
     try:  # the socket takes requests from the beginning, and closes if the server ends
         httpx.get(f"{url}/health", timeout=_START_SECONDS, trust_env=False).raise_for_status()
     except httpx.HTTPError as error:
@@ -69,13 +69,13 @@ def _end(guard):
     guard.wait()
 
 
-def _end_without(guard, grace_seconds):
+def _end_without(guard, grace_seconds, run_over):
     """End this process where the server ends before it: Prefect would try for minutes to send each of its last messages."""
     guard.wait()
     if guard.stdin.closed:
         return
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:  # else nobody listens yet, and it would be an end without a word
         os.kill(os.getpid(), signal.SIGTERM)  # the stage saves what it has
-        time.sleep(grace_seconds + _REPORT_SECONDS)
+        run_over.wait(2 * grace_seconds + _RESTORE_SECONDS)  # the stage has so long twice, for its save and for its processes
     print("gan: Prefect's embedded server was killed; what the stages made is kept, run again", file=sys.stderr, flush=True)
     os._exit(1)

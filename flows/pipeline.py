@@ -53,12 +53,18 @@ def pipeline(
     return bring_up_to_date(RunRequest(tuple(overrides), stage, force, isolated, commit, base, dated_seed, timezone))
 
 
-def prepared_pipeline(prepared):
-    """The flow `pipeline` for one run in the working tree, which goes on from the PreparedRun `prepared`."""
+def pipeline_here(over, prepared=None):
+    """The flow `pipeline` for one run of this process, which sets the Event `over` when all but Prefect's report is done.
+
+    prepared: the PreparedRun from which a run in the working tree goes on.
+    """
 
     @functools.wraps(pipeline.fn)
     def run(overrides, *others, **named):
-        return bring_up_to_date(RunRequest(tuple(overrides), *others, **named), prepared)
+        try:
+            return bring_up_to_date(RunRequest(tuple(overrides), *others, **named), prepared)
+        finally:
+            over.set()
 
     return flow(name=pipeline.name, persist_result=False)(run)
 

@@ -5,6 +5,7 @@ import dataclasses
 import gc
 import importlib
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -57,13 +58,14 @@ def _run_flow(request, parameters, lock, session):
     import httpx
     from prefect.exceptions import Abort
 
-    from flows.pipeline import pipeline, prepared_pipeline
+    from flows.pipeline import pipeline_here
     from flows.places import PreparedRun
 
-    flow = prepared_pipeline(PreparedRun(parameters, lock, session)) if session else pipeline
+    over = threading.Event()
+    flow = pipeline_here(over, PreparedRun(parameters, lock, session) if session else None)
     given = {**dataclasses.asdict(request), "overrides": list(request.overrides)}
     try:
-        with a_server(parameters.settings.grace_seconds), without_heartbeats():
+        with a_server(parameters.settings.grace_seconds, over), without_heartbeats():
             return flow(**given, return_state=True)
     except (httpx.HTTPError, httpx.InvalidURL, RuntimeError) as error:  # Prefect says the latter of its first request
         if isinstance(error, RuntimeError) and not isinstance(error.__cause__, httpx.HTTPError):
@@ -73,8 +75,11 @@ def _run_flow(request, parameters, lock, session):
         raise ServerLost(f"the Prefect server refused the run ({error}); what the stages made is kept, run again") from None
 
 
-def a_server(grace_seconds):
-    """Settings with a Prefect server, the configured one or one for this process alone; a context manager."""
+def a_server(grace_seconds, run_over):
+    """Settings with a Prefect server, the configured one or one for this process alone; a context manager.
+
+    grace_seconds, run_over: see `flows.embedded_server.start_embedded_server`.
+    """
     from prefect.settings import (
         PREFECT_API_REQUEST_TIMEOUT,
         PREFECT_API_URL,
@@ -90,7 +95,7 @@ def a_server(grace_seconds):
     # a server on this machine that does not answer for so long never will, for want of memory perhaps; Prefect waits 6 minutes
     patience = _unless_set({PREFECT_API_REQUEST_TIMEOUT: 30.0, PREFECT_CLIENT_MAX_RETRIES: 3})
     # it serves no pages, so no link to one is shown
-    return temporary_settings({**patience, PREFECT_API_URL: start_embedded_server(grace_seconds), PREFECT_UI_URL: ""})
+    return temporary_settings({**patience, PREFECT_API_URL: start_embedded_server(grace_seconds, run_over), PREFECT_UI_URL: ""})
 
 
 def without_heartbeats():

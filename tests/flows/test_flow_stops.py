@@ -14,7 +14,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.dvc.session import DvcSession
 from flows.parent import tell_of_kill
-from tests.helpers.toy_project import Runs, make_project, run_id, server_in, server_url, wait_for
+from tests.helpers.toy_project import SOURCE, Runs, make_project, run_id, server_in, server_url, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SLOW = ("--set", "train.steps=6000", "--set", "train.delay_seconds=0.1")  # ten minutes, if nobody stops it
@@ -171,11 +171,27 @@ def test_an_embedded_server_that_dies_is_started_again_and_the_run_ends_well(pro
 @pytest.mark.slow(seconds=17)
 def test_a_run_whose_server_is_lost_for_good_saves_and_ends(project):
     del project.environment["PREFECT_API_URL"]
-    flow = start_training(project)
+    flow = start_training(project, "--set", "flow.grace_seconds=25")
     find(project, "server_guard.py").kill()
     assert flow.wait(60) == 1
+    # were the process not told that its run is over, Prefect would give up its server before, in other words
     assert "embedded server was killed; what the stages made is kept, run again" in project.log()
     require_clean_end(project)
+
+
+def test_a_process_whose_server_is_lost_for_good_ends_when_its_run_is_over():
+    program = (
+        "import signal, subprocess, threading, time\n"
+        "from flows.embedded_server import _end_without\n"
+        "over = threading.Event()\n"
+        "signal.signal(signal.SIGTERM, lambda *_: over.set())\n"
+        "guard = subprocess.Popen(['true'], stdin=subprocess.PIPE)\n"
+        "threading.Thread(target=_end_without, args=(guard, 1000.0, over), daemon=True).start()\n"
+        "while True:\n"
+        "    time.sleep(1)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=SOURCE, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1 and "embedded server was killed" in done.stderr, done.stderr
 
 
 def find(project, word):
