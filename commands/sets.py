@@ -3,7 +3,6 @@
 Whoever adds a file there has added a set. `dvc params diff` then shows what changed, `dvc repro` trains it.
 """
 
-import contextlib
 import math
 import re
 import time
@@ -124,25 +123,29 @@ def steps_a_second(params, *, seconds=TRIAL_SECONDS):
     return blocks * BLOCK_STEPS / (time.monotonic() - started)
 
 
-def _require_enough(name, steps, seconds, speed):
-    """Raise UserError where the set cannot be trained for so few steps: it says how many seconds are enough here."""
+def _steps_for(name, seconds, speed):
+    """How many steps of the set `name` there are in so many seconds at `speed` steps a second, rounded down to hundreds.
+
+    Raises UserError where the set cannot be trained for so few: it says how many seconds are enough here.
+    """
     path = set_path(name)
     section = read_train(path)
 
-    def check(count):
-        parse_section({**section, "steps": count}, SECTION, TrainParams, path)
+    def refusal(count):
+        try:
+            parse_section({**section, "steps": count}, SECTION, TrainParams, path)
+        except ParamsError as error:
+            return error
 
-    try:
-        check(steps)
-    except ParamsError as error:
-        for more in range(steps, section["steps"] + 1, STEPS_GRAIN):
-            with contextlib.suppress(ParamsError):
-                check(more)
-                at_least = math.ceil(more / speed)
-                raise UserError(
-                    f"{seconds:g} s are {steps} steps here, too few for {name}: --seconds {at_least} is the least ({error})"
-                ) from None
-        raise
+    steps = int(seconds * speed)
+    hundreds = range(STEPS_GRAIN, section["steps"] + STEPS_GRAIN, STEPS_GRAIN)  # the set's own number is enough
+    least = next(count for count in hundreds if not refusal(count))
+    if steps < least:
+        raise UserError(
+            f"{seconds:g} s are {steps} steps here, too few for {name}: --seconds {math.ceil(least / speed)} is the least, "
+            f"{least} steps ({refusal(steps) or 'they are chosen in hundreds'})"
+        )
+    return steps // STEPS_GRAIN * STEPS_GRAIN
 
 
 def list_sets(params_path):
@@ -179,8 +182,7 @@ def use(name, params, trial, seconds):
         click.echo("training for ten seconds ...", err=True)
         speed = steps_a_second(train)
     if seconds:
-        steps = max(STEPS_GRAIN, int(seconds * speed) // STEPS_GRAIN * STEPS_GRAIN)
-        _require_enough(name, steps, seconds, speed)
+        steps = _steps_for(name, seconds, speed)
     changed = use_set(name, params, steps=steps)
     click.echo("\n".join(changed or [f"{params} holds the set {name} already"]))
     if speed:

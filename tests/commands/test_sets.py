@@ -100,11 +100,40 @@ def test_so_many_seconds_are_so_many_steps(folder, monkeypatch):
     done = CliRunner().invoke(command_sets.use, ["conditional-60s", "--seconds", "10"])
     assert isinstance(done.exception, UserError) and "warm_up_steps = 500 reaches into the decay" in str(done.exception)
     assert str(done.exception).startswith(
-        "10 s are 800 steps here, too few for conditional-60s: --seconds 23 is the least (sets/"
+        "10 s are 879 steps here, too few for conditional-60s: --seconds 23 is the least, 2000 steps (sets/"
     )
+    assert "after 0.25 of 879 steps" in str(done.exception)
     assert (folder / "params.yaml").read_bytes() == before
     assert CliRunner().invoke(command_sets.use, ["conditional-60s", "--seconds", "22"]).exception
     assert CliRunner().invoke(command_sets.use, ["conditional-60s", "--seconds", "23"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds", "message"),
+    [
+        ("conditional-60s", 3, "conditional-60s: --seconds 102 is the least, 2000 steps (sets/"),
+        ("lecture", 3, "lecture: --seconds 6 is the least, 100 steps (they are chosen in"),
+    ],
+)
+def test_seconds_that_are_too_few_are_told_with_the_steps_that_they_are(folder, monkeypatch, name, seconds, message):
+    from commands import sets as command_sets
+
+    monkeypatch.setattr(command_sets, "steps_a_second", lambda train: 19.65)
+    before = (folder / "params.yaml").read_bytes()
+    done = CliRunner().invoke(command_sets.use, [name, "--seconds", str(seconds)])
+    assert isinstance(done.exception, UserError)
+    assert str(done.exception).startswith(f"3 s are 58 steps here, too few for {message}")
+    assert (folder / "params.yaml").read_bytes() == before
+
+
+def test_a_set_of_fewer_steps_than_a_hundred_can_be_tried_in_seconds_too(folder, monkeypatch):
+    from commands import sets as command_sets
+
+    mine = (folder / "sets/lecture.yaml").read_text().replace("steps: 5001", "steps: 51")
+    (folder / "sets/mine.yaml").write_text(mine)
+    monkeypatch.setattr(command_sets, "steps_a_second", lambda train: 90.0)
+    done = CliRunner().invoke(command_sets.use, ["mine", "--seconds", "3"])
+    assert done.exit_code == 0 and "training takes about 2 s here: 200 steps, 90 a second" in done.output
 
 
 @pytest.mark.slow
