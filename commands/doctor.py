@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from flows.git import Repository
+from flows.parent import import_prefect
 from flows.request import Parameters
 
 
@@ -16,6 +17,7 @@ def doctor(context, pool):
     """Look at this machine, its remotes, the server, its runs and slots: a line each, and exit code 1 if one is BAD."""
     repository = Repository.around(Path.cwd())
     os.chdir(repository.root)
+    import_prefect()
     from flows.operations import checks
 
     findings = [*checks.of_machine(repository, Parameters.in_tree(repository).settings), *checks.of_repository(repository)]

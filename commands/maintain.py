@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from flows.git import Repository
+from flows.parent import import_prefect
 from flows.prune import Retention
 
 
@@ -28,6 +29,7 @@ def maintain(dry_run, **retention):
     """
     repository = Repository.around(Path.cwd())
     os.chdir(repository.root)
+    import_prefect()
     from flows.operations.maintenance import maintain as work
 
     work(repository, Retention(**retention), dry_run=dry_run, log=click.echo)

@@ -12,6 +12,7 @@ from commands import study_report
 from commands.versions import number, print_table
 from flows.git import Repository
 from flows.metrics import NOISE_SUFFIX, recorded_metrics
+from flows.parent import import_prefect
 from flows.studies import local, results, statistics
 from flows.studies.carry_out import carry_out
 from flows.studies.cells import find_study
@@ -93,6 +94,7 @@ def run(context, name, base, until_decided, workers, verbose):
         click.echo(f"[{number}/{count}] {_said(context.obj, outcome, found.params.metrics)}")
 
     if workers:
+        import_prefect()
         from flows.studies import fanout
 
         fanout.require_server()

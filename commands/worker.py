@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from flows.git import Repository
+from flows.parent import import_prefect
 from flows.request import Parameters
 from gan.errors import UserError
 
@@ -36,6 +37,7 @@ def worker(context, pool, queues, name, fetch):
         click.echo(f"at commit {repository.git('rev-parse', 'HEAD')[:12]}")
         arguments = shlex.join(["--no-fetch", *sys.argv[2:]])
         os.execvp("make", ["make", "--no-print-directory", "worker", f"ARGS={arguments}"])  # noqa: S606, S607 (it is in no shell)
+    import_prefect()
     from flows.operations import checks
 
     settings = Parameters.in_tree(repository).settings

@@ -3,12 +3,17 @@
 import base64
 import contextlib
 import ctypes
+import io
 import json
 import os
 import signal
 import sys
 import threading
 from multiprocessing import resource_tracker
+
+import pydantic
+
+from gan.errors import UserError
 
 _PARENT = "PIPELINE_PARENT"  # the serving process tells its runs its number
 _PR_SET_PDEATHSIG = 1
@@ -25,8 +30,26 @@ def started_by_prefect():
     return "PREFECT__FLOW_RUN_ID" in os.environ or _PARENT in os.environ  # a worker says so, Prefect's runner does not
 
 
+def import_prefect():
+    """Import Prefect; raises UserError where its settings, of the shell or a profile, are none: it cannot be imported then."""
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # where it says the same over several lines
+            from prefect.settings import get_current_settings
+
+            get_current_settings()
+    except pydantic.ValidationError as error:
+        found = error.errors(include_url=False)[0]
+        if found["loc"]:
+            what = ".".join(map(str, (error.title, *found["loc"])))
+            raise UserError(f"Prefect's settings are not valid: {what}: {found['msg']}; correct the variable PREFECT_…") from None
+        url = os.environ.get("PREFECT_API_URL", "in Prefect's profile")  # no other is looked at as a whole
+        reason = found["msg"].removeprefix("Value error, ")
+        raise UserError(f"the Prefect server's address {url} is not valid ({reason}); correct PREFECT_API_URL") from None
+
+
 def server_api():
-    """The address of the Prefect server's API, without a slash at its end; "" where none is set."""
+    """The address of the Prefect server's API, without a slash at its end; "" where none is set. Raises UserError."""
+    import_prefect()
     from prefect.settings import PREFECT_API_URL
 
     return (PREFECT_API_URL.value() or "").rstrip("/")

@@ -6,7 +6,7 @@ import signal
 import sys
 import zoneinfo
 
-from flows.parent import announce, hold_interrupts, no_answer, server_api
+from flows.parent import announce, hold_interrupts, import_prefect, no_answer, server_api
 from gan.errors import UserError
 
 _OBSERVERS = ("FlowRunCancellingObserver", "FlowRunSuspendingObserver")  # of Prefect's runner
@@ -15,6 +15,7 @@ _START = "start one with `gan server start`, then set PREFECT_API_URL=http://127
 
 def parse_schedule(*, cron=None, interval_seconds=None, timezone):
     """Prefect's schedule for a cron expression or an interval; raises UserError where it is not valid."""
+    import_prefect()
     from prefect.schedules import Cron, Interval
 
     if timezone not in zoneinfo.available_timezones():

@@ -12,6 +12,7 @@ from pathlib import Path
 from flows.dvc.session import DvcSession
 from flows.git import Repository
 from flows.lock import RunLock
+from flows.parent import import_prefect
 from gan.errors import UserError
 
 
@@ -48,6 +49,7 @@ def _import_prefect():
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     gc.disable()  # Prefect's classes stay: looking for garbage among them takes a tenth of its import
     try:
+        import_prefect()
         importlib.import_module("flows.pipeline")
     finally:
         gc.freeze()

@@ -210,5 +210,5 @@ def _server_asked():
     """Raise UserError where the Prefect server cannot be asked."""
     try:
         yield
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise UserError(f"the Prefect server at {PREFECT_API_URL.value()} does not answer ({error}); try again") from None

@@ -376,13 +376,27 @@ def test_a_server_whose_free_port_is_taken_meanwhile_gets_another(tmp_path, monk
             assert url == f"http://127.0.0.1:{ports[1]}/api"
 
 
-@pytest.mark.slow(seconds=10)
-def test_an_address_that_is_none_is_one_line(tmp_path):
-    project = make_project(tmp_path, ran=True, api_url="http://127.0.0.1:abc/api")
-    for command in ("doctor", "deploy", "flow"):
-        done = project.gan(command, check=False)
-        assert done.returncode == 1 and "(Invalid port: 'abc')" in done.stdout + done.stderr
-        assert "Traceback" not in done.stderr
+@pytest.mark.slow(seconds=13)
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [("http://127.0.0.1:abc/api", "(Invalid port: 'abc')"), ("http://[::1/api", "[::1/api is not valid (Invalid IPv6 URL)")],
+)
+def test_an_address_that_is_none_is_one_line(address, said, tmp_path):
+    project = make_project(tmp_path, ran=True, api_url=address)
+    schedule = ("schedule", "--interval-seconds", "60")
+    for command in (("doctor",), ("deploy",), ("flow",), ("maintain", "--dry-run"), schedule):
+        done = project.gan(*command, check=False)
+        assert done.returncode == 1 and said in done.stdout + done.stderr, command
+        assert len(done.stderr.splitlines()) == (said not in done.stdout), done.stderr
+
+
+@pytest.mark.slow
+def test_settings_of_prefects_that_are_none_are_one_line(tmp_path):
+    project = make_project(tmp_path)
+    project.environment["PREFECT_API_REQUEST_TIMEOUT"] = "soon"
+    done = project.gan("maintain", "--dry-run", check=False)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("gan: Prefect's settings are not valid: APISettings.request_timeout: Input should be a valid")
 
 
 @pytest.mark.slow(seconds=40)
