@@ -6,6 +6,7 @@ killed after a grace period, so that nothing is left behind. It runs as a file, 
 """
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -238,6 +239,8 @@ def _answer(request, dvc_main, repo_class):
             return {"code": _sharing().push(repo, dvc_main, request["push"])}
     if "in_run_cache" in request:
         return {"found": _in_run_cache(request["in_run_cache"], repo_class)}
+    if "unused" in request:
+        return _unused(request["unused"], repo_class)
     return _describe(repo_class)
 
 
@@ -281,6 +284,24 @@ def _in_run_cache(name, repo_class):
         except (DvcException, FileNotFoundError):
             return False
     return True
+
+
+def _unused(commits, repo_class):
+    """What `dvc gc` would remove if there were these commits alone, the experiments and the working tree.
+
+    The number of files and their bytes; and of how many runs of stages that DVC remembers it would take outputs away.
+    """
+    from dvc.repo import lock_repo
+    from dvc.utils.serialize import load_yaml
+
+    with repo_class() as repo, lock_repo(repo):
+        used = {item.value for items in repo.used_objs(revs=commits, all_experiments=True, force=True).values() for item in items}
+        caches = {odb.path: odb for _, odb in repo.cache.by_scheme() if odb}
+        unused = {oid: odb.oid_to_path(oid) for odb in caches.values() for oid in odb.all() if oid not in used}
+        in_git = {os.path.relpath(out.fs_path, repo.root_dir) for out in repo.index.outs if not out.use_cache}
+        entries = map(load_yaml, glob.glob(os.path.join(repo.stage_cache.cache_dir, "??", "*", "*")))
+        runs = [any(out.get("md5") in unused and out["path"] not in in_git for out in entry["outs"]) for entry in entries]
+        return {"files": len(unused), "bytes": sum(map(os.path.getsize, unused.values())), "runs": sum(runs)}
 
 
 def _in_order(repo):

@@ -106,6 +106,15 @@ class DvcSession:
         _require_success(answer)
         return answer["found"]
 
+    def unused(self, commits):
+        """What `dvc gc` would remove if there were the `commits` alone, the experiments and the working tree.
+
+        A dict: the number of files, their bytes, and of how many runs of stages it would take outputs away. Raises Busy.
+        """
+        answer, _ = self._ask({"unused": list(commits)})
+        _require_success(answer)
+        return answer
+
     def dvc(self, *arguments, on_line=None, deadline=None):
         """Run `dvc` with `arguments`: (exit code, lines). `on_line` gets each line as it comes; TimeUp after the Deadline."""
         answer, lines = self._ask({"dvc": list(arguments)}, on_line, deadline)

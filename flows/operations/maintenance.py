@@ -22,7 +22,7 @@ from flows.ends import why_failed
 from flows.git import GitError, Repository
 from flows.lock import RunLock, Skipped
 from flows.parent import MOST_AT_ONCE, end_with_parent, started_by_prefect
-from flows.prune import Retention, collect_garbage, doomed_versions, prune, require_pushed
+from flows.prune import Retention, collect_garbage, doomed_versions, prune, require_pushed, unused_data
 from flows.request import Parameters
 from flows.worktree import left_over, remove_left_over
 from gan.errors import UserError
@@ -42,6 +42,7 @@ class Chore:
     name: str
     doomed: tuple[str, ...]  # what would go, one word each
     do: Any  # a function that lets it go
+    measured: str | None = None  # what would go, where that is no list of words
 
 
 @flow(name="maintenance", persist_result=False)
@@ -76,16 +77,17 @@ def maintenance(
 def maintain(repository, retention, *, dry_run, log):
     """Do all chores, or with `dry_run` say what they would do; a line each. Raises Skipped while a run is in progress."""
     lines = []
-    for chore in _chores(repository, retention):
+    for chore in _chores(repository, retention, dry_run):
         shown = f": {', '.join(chore.doomed[:3])}{' …' if len(chore.doomed) > 3 else ''}" if chore.doomed else ""
-        lines.append(f"{chore.name}: {len(chore.doomed)} {'would go' if dry_run else 'gone'}{shown}")
+        counted = f"{len(chore.doomed)} {'would go' if dry_run else 'gone'}{shown}"
+        lines.append(f"{chore.name}: {chore.measured or counted}")
         if not dry_run and chore.doomed and (freed := chore.do()):
             lines[-1] += f" ({freed})"
         log(lines[-1])
     return lines
 
 
-def _chores(repository, retention):
+def _chores(repository, retention, dry_run):
     """Each Chore as its turn comes."""
     settings = Parameters.in_tree(repository).settings
     lock = RunLock(repository)
@@ -105,7 +107,9 @@ def _chores(repository, retention):
         return prune(repository, doomed, from_remote=remote if retention.from_remote else None, log=print)
 
     yield Chore("versions", tuple(version.tag for version in doomed), forget)
-    if not doomed:
+    if dry_run:
+        yield Chore("the cache's unused data", (), None, unused_data(repository, doomed))
+    elif not doomed:  # whose data go with them
         yield Chore("the cache's unused data", ("whatever no commit names",), lambda: collect_garbage(repository))
     if remote:
         yield from _claims(repository, remote)

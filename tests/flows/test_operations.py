@@ -7,6 +7,7 @@ import http.server
 import json
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -182,7 +183,7 @@ def test_people_are_told_what_went_wrong_and_when_it_is_good_again_and_old_thing
         assert automation["enabled"]
 
 
-@pytest.mark.slow(seconds=8)
+@pytest.mark.slow(seconds=14)
 def test_maintenance_keeps_what_anybody_still_needs(tmp_path):
     project = make_project(tmp_path, ran=True)
     project.environment.pop("PREFECT_API_URL", None)
@@ -224,6 +225,17 @@ def test_maintenance_keeps_what_anybody_still_needs(tmp_path):
     def kept():
         return [text for text, path in cached.items() if path.exists()]
 
+    def would_go(keep_versions):
+        done = project.gan("maintain", "--dry-run", "--keep-versions", str(keep_versions))
+        return next(line for line in done.stdout.splitlines() if line.startswith("the cache's unused data: "))
+
+    digest = "ab" * 16  # of a result that is in the run cache alone
+    write_bytes(cache / digest[:2] / digest[2:], bytes(2_000_000))
+    entry = f"cmd: a\ndeps:\n- path: a\n  md5: {digest}\nouts:\n- path: a.txt\n  hash: md5\n  md5: {digest}\n"
+    write_bytes(project.root / ".dvc/cache/runs/11" / ("1" * 64) / ("2" * 64), entry.encode())
+    said = would_go(100)
+    assert re.search(r": \d files would go, 2.0 MB that no commit, .*; with them the results of 1 run of stages", said)
+    assert kept() == ["old", "new", "experiment"]
     assert "the cache's unused data: 1 gone" in maintained(100).stdout
     assert kept() == ["old", "new", "experiment"]
     refused = maintained(1, check=False)
@@ -231,6 +243,8 @@ def test_maintenance_keeps_what_anybody_still_needs(tmp_path):
     assert (refused.returncode, refused.stderr) == (1, said)
     assert kept() == ["old", "new", "experiment"] and project.git("tag").split() == tags
     project.git("update-ref", "-d", unpushed)
+    assert would_go(1).endswith(": 1 file would go, 3 bytes that no commit, no experiment and not the working tree names")
+    assert would_go(100) == "the cache's unused data: 0 would go"
     assert f"versions: 1 gone: {tags[0]} (Removed" in maintained(1).stdout
     assert kept() == ["new", "experiment"] and project.git("tag") == tags[1]
     assert server.is_dir()
