@@ -3,6 +3,7 @@
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from flows import metrics, revisions
@@ -31,21 +32,39 @@ class TwoRuns:
     parameters: list[tuple[str, str, str]]  # dotted name, old, new
     same_ruler: bool  # whether the same judge has measured both
 
-    def verdict(self, *, shown):
-        """One or two sentences on the gate's metric, named as `shown`."""
-        return change.verdict(self.metrics, metric=self.gate.metric, direction=self.gate.direction, shown=shown)
+    def verdict(self, *, shown, quote=str):
+        """One or two sentences on the gate's metric, named as `shown`.
+
+        Before them stands one for each run whose results are not its own. quote: makes a text of a run's name.
+        """
+        said = change.verdict(self.metrics, metric=self.gate.metric, direction=self.gate.direction, shown=shown)
+        for run, stale in reversed(self._stale):
+            others = " and ".join(name for name, found in stale.items() if found)
+            said = f"The results of {quote(run)} were made with other {others} than it has. {said}"
+        return said
+
+    def stale(self, run):
+        """The names of the parameters and the paths of the files that are others now than when the results of `run` were made."""
+        return [name for one, stale in self._stale if one is run for names in stale.values() for name in names]
 
     def warnings(self):
-        """A line where not the same judge has measured both, and for each run whose results other parameters have made."""
+        """A line where not the same judge has measured both, and for each run whose results are not its own."""
         lines = []
         if not self.same_ruler:
             moves = f"which alone moves {self.gate.metric} by about {100 * self.gate.ruler_spread:.2g} %"
             lines.append(f"Different judges have measured the two runs, {moves}; by how much the others is not stated.")
-        for run in (self.old, self.new):
-            if names := run.stale_params():
-                shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-                lines.append(f"The results of {run} were made with other values of {shown}: run `dvc repro`, then commit.")
+        for run, stale in self._stale:
+            for words, names in zip(("values", "content"), stale.values(), strict=True):
+                if names:
+                    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+                    lines.append(f"The results of {run} were made with other {words} of {shown}: run `dvc repro`, then commit.")
         return lines
+
+    @cached_property
+    def _stale(self):
+        """Each Revision whose results are not its own, with what has changed since: parameters and files."""
+        found = [(run, {"parameters": run.stale_params(), "files": run.stale_files()}) for run in (self.old, self.new)]
+        return [(run, stale) for run, stale in found if any(stale.values())]
 
 
 def find_both(repository, old, new):

@@ -55,7 +55,7 @@ def report_change(base, head, form, pictures, links, embed, seed):
             old=base,
             new=head,
             commits=[comparison.described(run) for run in (two.old, two.new)],
-            verdict=two.verdict(shown=change.code(two.gate.metric)),
+            verdict=two.verdict(shown=change.code(two.gate.metric), quote=change.code),
             warnings=warnings,
             rows=change.metric_rows(two.metrics),
             notes=change.noise_notes(two.metrics, metric=two.gate.metric, margin=two.gate.margin, names=change.code),
@@ -104,8 +104,8 @@ def _link(name, content, folder, prefix, embed):
 
 def _as_dict(two):
     return {
-        "old": {"name": two.old.name, "commit": two.old.commit},
-        "new": {"name": two.new.name, "commit": two.new.commit},
+        "old": {"name": two.old.name, "commit": two.old.commit, "stale": two.stale(two.old)},
+        "new": {"name": two.new.name, "commit": two.new.commit, "stale": two.stale(two.new)},
         "verdict": two.verdict(shown=two.gate.metric),
         "warnings": two.warnings(),
         "metrics": [{**dataclasses.asdict(one), "beyond_noise": one.beyond_noise} for one in two.metrics],

@@ -1,9 +1,10 @@
 """A state of the project, by any of its names, and the files that it has: from the working tree, from git, or from DVC."""
 
+import hashlib
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from flows import versions
 from flows.git import GitError, Repository
@@ -77,6 +78,23 @@ class Revision:
                     found.update(_differing(name, value, lookup(params, name)))
         return sorted(found)
 
+    def stale_files(self):
+        """Paths of files that are others now than when the results were made: what stages read, and metrics that git keeps.
+
+        What one stage has made for another is compared in dvc.lock alone, which tells so of a run that was stopped between them.
+        """
+        stages = self._sections(versions.LOCK, "stages")
+        made = {out["path"]: out.get("md5") for stage in stages for out in stage.get("outs", ())}
+        read = {dep["path"]: dep["md5"] for stage in stages for dep in stage.get("deps", ()) if dep.get("hash") == "md5"}
+        found = {path for path, digest in read.items() if made.get(path, digest) != digest}
+        kept = {path: digest for path, digest in read.items() if not (_within(path, made) or digest.endswith(".dir"))}
+        kept |= {path: made[path] for path in self._metrics_files() if path in made}
+        for path, digest in kept.items():
+            content = self.read(path)
+            if content is not None and hashlib.md5(content, usedforsecurity=False).hexdigest() != digest:
+                found.add(path)
+        return sorted(found)
+
     @cached_property
     def _files(self):
         import dvc.api
@@ -148,6 +166,11 @@ def _experiment(repository, name):
     if len(nearest) != 1:
         raise UserError(f"{name}: several experiments have this name; give the commit that `dvc exp show` prints")
     return next(iter(nearest.values()))
+
+
+def _within(path, outs):
+    """Whether `path` is one of `outs` or in one of them."""
+    return any(str(part) in outs for part in (path, *PurePosixPath(path).parents))
 
 
 def _values(mapping):

@@ -1,6 +1,7 @@
 """A state of the project by any of its names: real git, real DVC."""
 
 import json
+import re
 
 import pytest
 
@@ -40,6 +41,22 @@ def test_the_working_tree_is_what_lies_there(project, tmp_path):
         assert tree.stale_params() == ["train.steps"]
     head = find(repository(project), "HEAD")
     assert head.metrics()["fid"] == 10.0 and head.params()["train"]["steps"] == 3 and head.stale_params() == []
+
+
+def test_results_that_other_files_have_made_are_told(project):
+    head, tree = (find(repository(project), name) for name in ("HEAD", "."))
+    assert tree.stale_files() == head.stale_files() == []
+    with open(project.root / "toy.py", "a") as file:
+        file.write("# changed\n")
+    assert tree.stale_files() == ["toy.py"] and head.stale_files() == []
+    project.commit("Change the code, and run nothing")
+    assert find(repository(project), "HEAD").stale_files() == ["toy.py"]
+    # a run that was stopped between two stages, and a metrics file that is none of the lock's
+    lock = (project.root / "dvc.lock").read_text()
+    before, digest, after = lock.rpartition(re.search(r"path: data/model\n *hash: md5\n *md5: (\w+)", lock)[1])
+    (project.root / "dvc.lock").write_text(f"{before}{digest[::-1]}{after}")
+    (project.root / "data/evaluation/metrics.json").write_text('{"fid": 1.0}')
+    assert set(tree.stale_files()) == {"data/evaluation/metrics.json", "data/model", "toy.py"}
 
 
 @pytest.mark.slow
