@@ -40,7 +40,14 @@ def build_generator(
         x = keras.layers.Concatenate(name="latents_and_cluster")([x, one_hot])
     layers = _Layers(network, leaky_slope, precision, seed)
     images = {"dense": _dense_generator, "conv": _conv_generator}[network](layers, x, units)
-    return keras.Model(_one_or_all(inputs), images, name="generator")
+    model = _of_trained_weights_alone(keras.Model(_one_or_all(inputs), images, name="generator"))
+    first = model.trainable_variables[0]  # whose rows `temperature` scales
+    if len(first.shape) != 2 or first.shape[0] != x.shape[1] or images.shape[1:] != IMAGE_SHAPE:
+        raise ValueError(
+            f"network = {network!r}: expected a generator that begins with a dense layer of {x.shape[1]} inputs and gives images "
+            f"[n, 28, 28, 1], got first weights {list(first.shape)} and images [n, {', '.join(map(str, images.shape[1:]))}]"
+        )
+    return model
 
 
 def build_discriminator(*, units, leaky_slope, seed, network="dense", classes=0, precision="float32"):
@@ -60,7 +67,8 @@ def build_discriminator(*, units, leaky_slope, seed, network="dense", classes=0,
         logits = keras.layers.Dot(axes=1, name="logits")([scores, _one_hot(inputs[1], classes)])  # [n, 1]
     else:
         logits = layers.dense(x, 1, name="logits", last=True)
-    return keras.Model(_one_or_all(inputs), keras.layers.Activation("sigmoid", name="probability")(logits), name="discriminator")
+    probability = keras.layers.Activation("sigmoid", name="probability")(logits)
+    return _of_trained_weights_alone(keras.Model(_one_or_all(inputs), probability, name="discriminator"))
 
 
 def logits_of(discriminator):
@@ -154,6 +162,17 @@ class _Layers:
     def _next_initializer(self):
         self._seed += 1
         return self._initializer(seed=self._seed - 1)
+
+
+def _of_trained_weights_alone(model):
+    """The model; ValueError if a layer keeps more than trained weights, which neither a step nor a checkpoint would know of."""
+    stateful = [f"{layer.name} ({type(layer).__name__})" for layer in model.layers if layer.non_trainable_variables]
+    if stateful:
+        raise ValueError(
+            f"{model.name}: {', '.join(stateful)} keeps a state beside trained weights, which training does not carry on; "
+            "choose layers without one, such as LayerNormalization"
+        )
+    return model
 
 
 def _one_hot(labels, classes):

@@ -104,6 +104,39 @@ def test_conv_parameter_counts(tensorflow):
     assert build_discriminator(**CONV_DISCRIMINATOR).count_params() == discriminator - 9 * 129
 
 
+@pytest.mark.parametrize("layer", ["BatchNormalization", "Dropout"])
+def test_a_layer_with_a_state_of_its_own_is_named(tensorflow, layer, monkeypatch):
+    import keras
+
+    from gan.training import networks
+
+    stateful = {"BatchNormalization": keras.layers.BatchNormalization, "Dropout": lambda: keras.layers.Dropout(0.5)}[layer]
+    leaky_relu = networks._Layers.leaky_relu
+    monkeypatch.setattr(networks._Layers, "leaky_relu", lambda layers, x: stateful()(leaky_relu(layers, x)))
+    common = {"units": [4], "leaky_slope": 0.2, "seed": 0}
+    for build in (lambda: networks.build_generator(latent_dim=3, **common), lambda: networks.build_discriminator(**common)):
+        with pytest.raises(ValueError, match=rf"tor: .* \({layer}\) keeps a state .* such as LayerNormalization"):
+            build()
+
+
+def test_a_generator_must_begin_with_a_dense_layer_and_give_images(tensorflow, monkeypatch):
+    import keras
+
+    from gan.training import networks
+
+    def wide(layers, x, units):
+        return keras.layers.Reshape((14, 56, 1))(layers.dense(x, 28 * 28))
+
+    def convolved(layers, x, units):
+        x = layers.convolution(layers.reshape(x, (5, 1, 1), name="column"), 1, 3)
+        return keras.layers.Reshape((28, 28, 1))(layers.dense(layers.reshape(x, (5,), name="row"), 28 * 28))
+
+    for generator, got in ((wide, r"\[5, 784\] and images \[n, 14, 56, 1\]"), (convolved, r"\[3, 3, 1, 1\] and images")):
+        monkeypatch.setattr(networks, "_dense_generator", generator)
+        with pytest.raises(ValueError, match=rf"network = 'dense': expected a generator that begins .* got first weights {got}"):
+            networks.build_generator(latent_dim=5, units=[4], leaky_slope=0.2, seed=0)
+
+
 @pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.bfloat16)])
 @pytest.mark.parametrize("network", SMALL_UNITS)
 def test_conditional_networks_heed_the_label(tensorflow, network, precision):
