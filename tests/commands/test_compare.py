@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gan.params import parse_yaml
+from tests.helpers.program import gan_here
 
 ROOT = Path(__file__).resolve().parents[2]
 METRICS = "data/evaluation/metrics.json"
@@ -108,9 +109,10 @@ def test_two_runs_are_printed_and_shown_on_a_page(project):
 
 def test_the_working_tree_is_compared_with_its_edits(project):
     write_run(project, seed=2, steps=9, fid=10.5, conditional=True)
-    code, output, errors = gan(project, "versions", "compare", "old", ".", "--page", "page.html")
-    assert code == 0 and "train.steps: 5 -> 9" in output and "no more than the 0.85 that noise explains" in output
-    assert errors.startswith("The results of the working tree were made with other values of train.steps: ")
+    done = gan_here(project, "versions", "compare", "old", ".", "--page", "page.html")
+    assert done.exit_code == 0 and "train.steps: 5 -> 9" in done.stdout
+    assert "no more than the 0.85 that noise explains" in done.stdout
+    assert done.stderr.startswith("The results of the working tree were made with other values of train.steps: ")
     page = (project / "page.html").read_text()
     assert "Only one of them is class-conditional" in page and page.count("<img ") == 2
     # what is read without the warnings says so as well
@@ -139,7 +141,7 @@ def test_other_judges_are_named_and_their_spread_counts(project):
     assert "worse by 2.0, no more than the 2.2 that noise explains." in output
 
 
-@pytest.mark.slow(seconds=16)
+@pytest.mark.slow(seconds=8)
 def test_the_change_report_links_its_pictures(project):
     code, text, errors = gan(project, "report-change", "old", "new", "--markdown", "--pictures", "report/pictures")
     assert (code, errors) == (0, "")
@@ -148,9 +150,9 @@ def test_the_change_report_links_its_pictures(project):
     links = re.findall(r"!\[.*?\]\(<(.*?)>\)", text)
     assert links == ["report/pictures/digits.png", "report/pictures/curves.png"]
     assert all((project / link).read_bytes().startswith(b"\x89PNG") for link in links)
-    there = gan(project, "report-change", "old", "new", "--pictures", "p", "--links", "https://example.org/a b/")[1]
+    there = gan_here(project, "report-change", "old", "new", "--pictures", "p", "--links", "https://example.org/a b/").stdout
     assert "(<https://example.org/a%20b/digits.png>)" in there
-    embedded = gan(project, "report-change", "old", "new", "--embed")[1]
+    embedded = gan_here(project, "report-change", "old", "new", "--embed").stdout
     assert embedded.count("(<data:image/png;base64,") == 2
 
 
@@ -169,9 +171,9 @@ def test_damaged_data_are_a_line_in_the_report_and_an_error_of_the_page(project)
     for name, content in (("generator.keras", b"no model"), ("history.csv", b"step\nx\n")):
         (project / "data/model" / name).unlink()
         (project / "data/model" / name).write_bytes(content)
-    code, text, _ = gan(project, "report-change", "old", ".", "--pictures", "pictures")
-    assert code == 0 and "data/model/generator.keras of the working tree: not a readable Keras model" in text
-    assert "data/model/history.csv of the working tree: not a table of numbers" in text
+    done = gan_here(project, "report-change", "old", ".", "--pictures", "pictures")
+    assert done.exit_code == 0 and "data/model/generator.keras of the working tree: not a readable Keras model" in done.stdout
+    assert "data/model/history.csv of the working tree: not a table of numbers" in done.stdout
     code, _, errors = gan(project, "versions", "compare", "old", ".", "--page")
     assert code == 1 and errors.startswith("gan: data/model/generator.keras of the working tree: not a readable")
     assert len(errors.splitlines()) == 1 and not (project / "comparison.html").exists()

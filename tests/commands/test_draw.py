@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from gan.errors import DataError, UserError
+from tests.helpers.program import gan_here
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -95,7 +96,8 @@ def test_the_trained_model_and_that_of_a_tag_draw(tensorflow, tmp_path):
     save_model(generators[1], tmp_path / "data/model/generator.keras")
 
     assert command(tmp_path, "2026", "--seed", "7", "--out", "now.png", "--scale", "1") == (0, "")
-    assert command(tmp_path, "2026", "--seed", "7", "--out", "then.png", "--scale", "2", "--version", "first") == (0, "")
+    then_drawn = ("draw", "2026", "--seed", "7", "--out", "then.png", "--scale", "2", "--version")
+    assert gan_here(tmp_path, *then_drawn, "first").exit_code == 0
     now, then = (np.asarray(Image.open(tmp_path / name)) for name in ("now.png", "then.png"))
     np.testing.assert_allclose(now.astype(int), draw_digits(generators[1], "2026", seed=7), atol=1)  # another thread count
     assert then.shape == (56, 4 * 56)
@@ -103,7 +105,8 @@ def test_the_trained_model_and_that_of_a_tag_draw(tensorflow, tmp_path):
 
     run(tmp_path, "git", "tag", "run/20250101T000000Z-abcdef01", "first")
     for name in ("abcdef01", "20250101"):
-        assert command(tmp_path, "2026", "--seed", "7", "--out", "then.png", "--scale", "2", "--version", name) == (0, "")
+        (tmp_path / "then.png").unlink()
+        assert gan_here(tmp_path, *then_drawn, name).exit_code == 0
         np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "then.png")), then)
 
     code, errors = command(tmp_path, "1", "--out", "no.png", "--version", "nosuch")
