@@ -21,8 +21,7 @@ from flows.lock import RunLock, forget_ended_processes
 from flows.worktree import worktree
 from gan.errors import UserError
 from gan.params import parse_yaml
-from tests.helpers.prefect_home import prefect_home
-from tests.helpers.toy_project import make_project
+from tests.helpers.toy_project import make_project, server_url
 
 
 def rewrite(path, content):
@@ -53,8 +52,7 @@ def test_the_cache_is_looked_at_without_standard_input_and_output(tmp_path):
 
 @pytest.mark.slow(seconds=15)
 def test_a_damaged_file_of_the_cache_is_found_and_made_again(tmp_path):
-    project = make_project(tmp_path, ran=True)
-    project.environment["PREFECT_HOME"] = str(prefect_home(tmp_path / "home"))
+    project = make_project(tmp_path, ran=True, api_url=server_url())
     weights = project.root / "data/model/weights.txt"
     right = weights.read_text()
     victim = cached(project, right)
