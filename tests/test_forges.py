@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -33,15 +34,23 @@ def test_only_the_forges_own_actions_are_used():
     assert "pull_request_target" not in GITHUB[True if True in GITHUB else "on"]
 
 
-@pytest.fixture
-def change(tmp_path):
-    """A clone in which a change is under review, (project, base, head), with the programs that the scripts call."""
-    project = make_project(tmp_path, ran=True)
-    base = project.git("rev-parse", "HEAD")
+@pytest.fixture(scope="module")
+def trained_longer(tmp_path_factory):
+    """A project with a change on a branch, and its results; to be copied."""
+    project = make_project(tmp_path_factory.mktemp("change"), ran=True)
     project.git("switch", "--quiet", "--create", "change")
     project.set("steps: 3", "steps: 4")
     project.run("dvc", "repro", "--quiet")
     project.commit("Train longer")
+    return project
+
+
+@pytest.fixture
+def change(trained_longer, tmp_path):
+    """A clone in which a change is under review, (project, base, head), with the programs that the scripts call."""
+    project = make_project(tmp_path)
+    shutil.rmtree(project.root)
+    shutil.copytree(trained_longer.root, project.root, symlinks=True)
     project.run("git", "init", "--quiet", "--bare", str(tmp_path / "origin.git"))
     project.git("remote", "add", "origin", str(tmp_path / "origin.git"))
     binaries = project.root / ".venv/bin"
@@ -60,7 +69,7 @@ def change(tmp_path):
         "CALLS": str(tmp_path / "calls"),
         "ANSWER": str(tmp_path / "answer"),
     }
-    return project, base, project.git("rev-parse", "HEAD")
+    return project, project.git("rev-parse", "main"), project.git("rev-parse", "HEAD")
 
 
 def bash(project, script):
