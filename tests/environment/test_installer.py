@@ -222,14 +222,16 @@ def test_pip_installs_where_uv_fails(program, made, index, tmp_path, capfd):
 
 
 @pytest.mark.slow(seconds=10)
-def test_an_environment_that_may_not_be_written_is_one_line(run, tmp_path):
-    assert run("right.lock", INSTALLER="pip").returncode == 0
-    (tmp_path / "made").chmod(0o555)
+def test_an_environment_that_may_not_be_written_is_one_line(made):
     as_others = ["setpriv", "--bounding-set=-all"] if os.geteuid() == 0 else []  # root may write everywhere
     command = [*as_others, sys.executable, ROOT / "environment.py", "made", "right.lock"]
-    done = subprocess.run(
-        command, cwd=tmp_path, env={**os.environ, "INSTALLER": "pip"}, check=False, capture_output=True, text=True
-    )
+    made.chmod(0o555)
+    try:
+        done = subprocess.run(
+            command, cwd=made.parent, env={**os.environ, "INSTALLER": "pip"}, check=False, capture_output=True, text=True
+        )
+    finally:
+        made.chmod(0o755)
     (line,) = done.stderr.splitlines()
     assert line.startswith("made is not ready: [Errno 13] Permission denied: 'made/.installing-right.lock'; if another user")
     assert done.returncode == 1
