@@ -133,6 +133,5 @@ def test_a_missing_or_damaged_input_is_one_clear_error(workplace, spoil, message
 
 def test_a_diverged_generator_is_one_clear_error(workplace):
     write_generator(workplace, nan=True)
-    code, output = run_stage("evaluate", workplace)
-    assert code == 1
-    assert "final model: the generator's images hold NaN or infinity" in output and "Traceback" not in output
+    with pytest.raises(DataError, match="final model: the generator's images hold NaN or infinity"):
+        run_here("evaluate", workplace)
