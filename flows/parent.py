@@ -32,8 +32,9 @@ def started_by_prefect():
 
 def import_prefect():
     """Import Prefect; raises UserError where its settings, of the shell or a profile, are none: it cannot be imported then."""
+    said = io.StringIO()  # the same over several lines
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # where it says the same over several lines
+        with contextlib.redirect_stderr(said):
             from prefect.settings import get_current_settings
 
             get_current_settings()
@@ -45,6 +46,7 @@ def import_prefect():
         url = os.environ.get("PREFECT_API_URL", "in Prefect's profile")  # no other is looked at as a whole
         reason = found["msg"].removeprefix("Value error, ")
         raise UserError(f"the Prefect server's address {url} is not valid ({reason}); correct PREFECT_API_URL") from None
+    sys.stderr.write(said.getvalue())  # a warning, perhaps
 
 
 def server_api():

@@ -411,6 +411,9 @@ def test_settings_of_prefects_that_are_none_are_one_line(tmp_path):
     done = project.gan("maintain", "--dry-run", check=False)
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith("gan: Prefect's settings are not valid: APISettings.request_timeout: Input should be a valid")
+    del project.environment["PREFECT_API_REQUEST_TIMEOUT"]
+    project.environment["PREFECT_PROFILE"] = "nosuch"  # of which Prefect warns
+    assert "Active profile 'nosuch'" in project.gan("maintain", "--dry-run").stderr
 
 
 @pytest.mark.slow(seconds=40)
