@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from commands.schedule import positive
 from flows.sets import for_machine, this_machine
 from gan.errors import ParamsError, UserError
 from gan.files import write_bytes
@@ -172,6 +173,7 @@ def sets(params):
 @click.option(
     "--seconds",
     type=click.FloatRange(min=1.0),
+    callback=positive,
     metavar="S",
     help="Train for ten seconds first, and choose as many steps as S seconds of training have here.",
 )

@@ -126,6 +126,12 @@ def test_seconds_that_are_too_few_are_told_with_the_steps_that_they_are(folder, 
     assert (folder / "params.yaml").read_bytes() == before
 
 
+@pytest.mark.parametrize("seconds", ["inf", "nan", "0", "-1"])
+def test_seconds_that_are_no_time_are_refused(folder, seconds):
+    done = command(folder, "use", "lecture", "--seconds", seconds)
+    assert done.returncode == 2 and "--seconds" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_a_set_of_fewer_steps_than_a_hundred_can_be_tried_in_seconds_too(folder, monkeypatch):
     from commands import sets as command_sets
 
