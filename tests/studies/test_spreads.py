@@ -54,7 +54,9 @@ def test_seeds_of_the_judge_say_nothing_of_training(tmp_path, write):
 
 def test_the_defaults_spread_is_known():
     """A new parameter that changes no result is written into data/studies/*/spreads.json as well."""
-    [spread] = {measured(ROOT, parse_yaml(read_text(ROOT / PARAMS_FILE)))["fid"]}
+    found = measured(ROOT, parse_yaml(read_text(ROOT / PARAMS_FILE)))
+    assert "fid" in found, "no data/studies/*/spreads.json has the section train of params.yaml; docs/extend.md#a-parameter"
+    spread = found["fid"]
     assert spread.seeds == 5 and spread.source == "learning-rate baseline"
 
 
