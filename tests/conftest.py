@@ -38,8 +38,6 @@ def pytest_configure(config):
         os.environ |= {"GIT_CONFIG_GLOBAL": str(_ROOT / "tests/helpers/gitconfig"), "GIT_CONFIG_NOSYSTEM": "1"}
         os.environ |= dict.fromkeys(("DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR"), config.stash[_SETTINGS])
         os.environ["GAN_PROGRAMS"] = config.stash[_PROGRAMS] = tempfile.mkdtemp(prefix="gan-programs-")
-        # NumPy's further threads would spin between products, on cores that other tests need; no result knows of it
-        os.environ["OPENBLAS_THREAD_TIMEOUT"] = "4"
         for package in ("commands", "flows", "gan", "stages"):
             compileall.compile_dir(_ROOT / package, quiet=2)
 

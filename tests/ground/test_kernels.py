@@ -47,3 +47,25 @@ def test_pinning_too_late_is_an_error():
         check=False,
     )
     assert "RuntimeError: NumPy was imported before" in done.stderr
+
+
+def test_threads_without_work_leave_the_cores_to_others():
+    program = """if True:
+        from gan.kernels import pin_numpy
+        pin_numpy()
+        import time
+        import numpy
+        from threadpoolctl import threadpool_limits
+        matrix = numpy.ones((1000, 1000), numpy.float32)
+        waited = []
+        with threadpool_limits(2):
+            for _ in range(5):
+                matrix @ matrix
+                before = time.process_time()
+                time.sleep(0.2)
+                waited.append(time.process_time() - before)
+        print(max(waited))
+    """
+    fresh = {name: value for name, value in os.environ.items() if name != "OPENBLAS_THREAD_TIMEOUT"}
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=fresh, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 0.01  # seconds of a processor; OpenBLAS by itself takes 0.03 or more
