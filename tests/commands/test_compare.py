@@ -117,7 +117,7 @@ def test_the_working_tree_is_compared_with_its_edits(project):
     assert "Only one of them is class-conditional" in page and page.count("<img ") == 2
     # what is read without the warnings says so as well
     older = "The results of {} were made with other parameters and files than it has. {} went from "
-    assert "\n" + older.format("the working tree", "fid") in output and older.format("the working tree", "FID") in page
+    assert "\n" + older.format("the working tree", "fid") in done.stdout and older.format("the working tree", "FID") in page
     assert "**" + older.format("`the working tree`", "`fid`") in gan(project, "report-change", "old", ".")[1]
     numbers = json.loads(gan(project, "report-change", "old", ".", "--json")[1])
     assert numbers["verdict"].startswith(older.format("the working tree", "fid"))
