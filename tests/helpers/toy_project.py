@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import functools
+import hashlib
 import os
 import re
 import shutil
@@ -11,12 +12,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import httpx
 import psutil
 
 from benchmarks.server import prefect_server
+from tests.helpers.kept import kept
 from tests.helpers.prefect_home import prefect_home
 
 SOURCE = Path(__file__).resolve().parents[2]
@@ -187,6 +190,9 @@ flow:
 """
 
 
+IGNORED = ".scratch/\n__pycache__/\ndata/*/\n!data/evaluation/\n"
+
+
 class Project:
     """The toy project in `root`, and the environment that its commands run in."""
 
@@ -217,7 +223,7 @@ class Project:
             "toy.py": STAGES,
             "dvc.yaml": DVC,
             "params.yaml": PARAMS,
-            ".gitignore": ".scratch/\n__pycache__/\ndata/*/\n!data/evaluation/\n",
+            ".gitignore": IGNORED,
             ".dvcignore": ".scratch\n__pycache__\n",
         }.items():
             (self.root / name).write_text(content)
@@ -328,21 +334,27 @@ def _client_home():
 
 
 @functools.cache
-def _template(ran):
-    project = Project(_scratch() / f"template-{ran}")
-    if not ran:
-        return project.create()
-    shutil.copytree(_template(False).root, project.root)
-    project.control.mkdir()
-    project.run("dvc", "repro", "--quiet")
-    project.commit("Run")
-    return project
+def templates():
+    """The folder of the two toy projects that `make_project` copies: `created`, and `ran`, whose stages have run."""
+    content = "\0".join([STAGES, DVC, PARAMS, IGNORED, version("dvc"), sys.version])
+    return kept(f"toy-{hashlib.sha256(content.encode()).hexdigest()[:16]}", _make_templates)
+
+
+def _make_templates(folder):
+    made = folder / "made"
+    made.mkdir()
+    created, ran = Project(made / "created").create(), Project(made / "ran")
+    shutil.copytree(created.root, ran.root, symlinks=True)
+    ran.control.mkdir()
+    ran.run("dvc", "repro", "--quiet")
+    ran.commit("Run")
+    return made
 
 
 def make_project(folder, *, ran=False, api_url=None):
     """A fresh toy project in `folder`; with `ran`, its stages have run once and the result is committed."""
     project = Project(Path(folder) / "project", api_url)
-    shutil.copytree(_template(ran).root, project.root, symlinks=True)
+    shutil.copytree(templates() / ("ran" if ran else "created"), project.root, symlinks=True)
     project.control.mkdir()
     project.environment["PREFECT_HOME"] = str(_client_home())
     return project

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from tests.helpers.toy_project import make_project, server_url
+from tests.helpers.toy_project import make_project, server_url, templates
 from tests.soak.case import Fault, Kind, NotChecked
 from tests.soak.kills_project import STAGES, Place, fail_if, let_signals_through, shows_traceback, template, words
 
@@ -376,6 +376,7 @@ def _warm_up():
 
 def _warm_up_with_server():
     _warm_up()
+    templates()
     server_url()
 
 

@@ -18,7 +18,6 @@ import psutil
 from hypothesis import strategies as st
 
 from benchmarks.server import prefect_environment
-from tests.helpers.prefect_home import prefect_home
 from tests.helpers.toy_project import Runs, make_project
 from tests.soak.case import Fault, Kind
 from tests.soak.kills_project import die_with_me, let_signals_through
@@ -341,7 +340,7 @@ def run(case, folder, server=None):
 def _warm_up():
     let_signals_through()
     with tempfile.TemporaryDirectory() as folder:
-        prefect_home(folder)  # made in the project's .scratch, where a case may not write
+        make_project(folder, ran=True)  # what it copies is made in the project's .scratch, where a case may not write
 
 
 def _kind(runs, quiet_runs, seconds):
