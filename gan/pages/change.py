@@ -177,10 +177,14 @@ def _value(value, noise):
 
 
 def _signed(value, explained):
-    """`value` with its sign, to two digits of a standard deviation, about half of `explained`; four digits of it without one."""
+    """`value` with its sign, to two digits of a standard deviation, about half of `explained`; four digits of it without one.
+
+    What would be rounded to nothing keeps its first digit.
+    """
     if value == 0:
         return "0"
     if not explained:
         return f"{value:+.4g}"
     decimals = max(0, 1 - math.floor(math.log10(explained / 2)))
-    return f"{value:+.{decimals}f}"
+    text = f"{value:+.{decimals}f}"
+    return text if float(text) else f"{value:+.1g}"

@@ -65,6 +65,7 @@ def test_what_a_run_lacks_is_a_dash_and_a_text_stays_one():
         (9.5, 1.0, "went from 10 to 9.5 (lower is better): better by 0.50, no more than the 1.00 that noise explains."),
         (9.5, None, "went from 10 to 9.5 (lower is better): better by 0.5. No noise is stated, so nobody can say whether"),
         (10.0, 1.0, "is the same in both runs: 10."),
+        (9.91, 30.0, "went from 10 to 9.91 (lower is better): better by 0.09, no more than the 30 that noise explains."),
         (9.0, 0.0, "went from 10 to 9 (lower is better): better by 1, more than the 0 that noise explains."),
     ],
 )
