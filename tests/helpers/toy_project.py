@@ -190,9 +190,6 @@ flow:
 """
 
 
-IGNORED = ".scratch/\n__pycache__/\ndata/*/\n!data/evaluation/\n"
-
-
 class Project:
     """The toy project in `root`, and the environment that its commands run in."""
 
@@ -223,7 +220,7 @@ class Project:
             "toy.py": STAGES,
             "dvc.yaml": DVC,
             "params.yaml": PARAMS,
-            ".gitignore": IGNORED,
+            ".gitignore": ".scratch/\n__pycache__/\ndata/*/\n!data/evaluation/\n",
             ".dvcignore": ".scratch\n__pycache__\n",
         }.items():
             (self.root / name).write_text(content)
@@ -336,7 +333,7 @@ def _client_home():
 @functools.cache
 def templates():
     """The folder of the two toy projects that `make_project` copies: `created`, and `ran`, whose stages have run."""
-    content = "\0".join([STAGES, DVC, PARAMS, IGNORED, version("dvc"), sys.version])
+    content = "\0".join([Path(__file__).read_text(), version("dvc"), sys.version])
     return kept(f"toy-{hashlib.sha256(content.encode()).hexdigest()[:16]}", _make_templates)
 
 
