@@ -125,8 +125,8 @@ def test_a_server_without_memory_is_one_line(monkeypatch, error, cause, message)
             logger.exception("Encountered exception during execution: %r", first)
             raise
 
-    monkeypatch.setattr(pipeline, "pipeline", refused)
-    monkeypatch.setattr(start, "a_server", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(pipeline, "pipeline_here", lambda over, prepared: refused)
+    monkeypatch.setattr(start, "a_server", lambda *_: contextlib.nullcontext())
     parameters = SimpleNamespace(settings=SimpleNamespace(grace_seconds=1))
     with pytest.raises(start.ServerLost, match=message):
         start._run_flow(RunRequest(), parameters, None, None)
