@@ -47,7 +47,7 @@ versions: env ## list the recorded runs with their metrics
 	@$(BIN)/gan versions list
 
 # many a test waits for a schedule or a server, so there are more processes than the two cores that the times are given for
-test: env-test ## all tests but the longest (nine to fourteen minutes on two cores, 18 to 20 on slow ones)
+test: env-test ## all tests but the longest (nine to fourteen minutes on two cores, 17 to 20 on slow ones)
 	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 test-long: env-test ## the tests that take minutes each: a study on two workers
