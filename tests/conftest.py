@@ -26,12 +26,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's backgro
 
 
 def pytest_configure(config):
-    """Let nobody's settings of git or DVC, such as signed commits or a shared cache, reach what is tested.
+    """Let nobody's settings of git, DVC or make, such as signed commits or a shared cache, reach what is tested.
 
     And have bytecode of this project, and a folder for programs of XLA's, since programs under test start by the hundred.
 
     Each would compile all that it imports and computes. Copies of the project in temporary folders take the bytecode along.
     """
+    for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "PYTHON", "ARGS"):  # `make PYTHON=… test` would settle them for every make
+        os.environ.pop(name, None)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # also for what the first process to import a module leaves to the others
     if not hasattr(config, "workerinput"):  # the process that starts the others
         config.stash[_SETTINGS] = tempfile.mkdtemp(prefix="gan-settings-")
