@@ -24,7 +24,8 @@ from gan.params import PARAMS
 class PreparedRun:
     """What the command line has begun for a run in the working tree while Prefect was still being imported."""
 
-    parameters: Parameters  # the project's check of them is done
+    parameters: Parameters
+    notes: list[str]  # of the project's check of them
     lock: RunLock
     session: DvcSession
 
@@ -49,7 +50,7 @@ def in_worktree(repository, request, parameters, lock, deadline):
     fetch_versions(repository, settings, log.warning)
     with worktree(repository, request.base, str(runtime.flow_run.id)[:8]) as tree, contextlib.ExitStack() as stack:
         (tree.root / PARAMS).write_text(parameters.text, encoding="utf-8")
-        parameters.check(tree.root)
+        notes = parameters.check(tree.root)
         session = stack.enter_context(_session(tree, settings, lock, environment(repository, tree)))
         session.share(repository)
         described = _go_on(repository, request, tree, session, settings, deadline)
@@ -60,6 +61,7 @@ def in_worktree(repository, request, parameters, lock, deadline):
             fetch_versions(repository, settings, log.warning)  # somebody may have finished just now
             if versions.newest(repository) != before:
                 described = _go_on(repository, request, tree, session, settings, deadline)
+        _say(notes, described)
         yield Place(tree, request.base, session, described)
 
 
@@ -77,8 +79,8 @@ def in_working_tree(repository, request, parameters, lock, deadline, prepared):
     """Yield the Place: the repository itself, with the overrides written into params.yaml."""
     settings = parameters.settings
     base = repository.git("rev-parse", "HEAD")
-    if prepared is None or prepared.parameters != parameters:
-        parameters.check(repository.root)
+    ready = prepared is not None and prepared.parameters == parameters
+    notes = prepared.notes if ready else parameters.check(repository.root)
     with prepared.session if prepared else _session(repository, settings, lock) as session:
         if request.overrides:
             write_bytes(repository.root / PARAMS, parameters.text.encode())
@@ -86,7 +88,14 @@ def in_working_tree(repository, request, parameters, lock, deadline, prepared):
         described = _described(repository, session, settings, deadline)
         if described.changed:
             remember_results(repository, session)
+        _say(notes, described)
         yield Place(repository, base, session, described)
+
+
+def _say(notes, described):
+    """Tell of the check's notes where there is work: what is not made here is not asked of this machine."""
+    for note in notes if described.changed else ():
+        get_run_logger().warning(note)
 
 
 def _described(tree, session, settings, deadline):

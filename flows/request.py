@@ -35,7 +35,10 @@ class Parameters:
         return cls.of_text(_text_in_tree(repository))
 
     def check(self, root):
-        """Run the project's own check of all parameters in the folder `root`; raises ParamsError with its one line."""
+        """Run the project's own check of all parameters in the folder `root`; its notes, one line each.
+
+        Raises ParamsError with the check's one line.
+        """
         command = self.settings.check_command
         with tempfile.TemporaryFile() as content:  # a file without a name, of which a kill leaves nothing
             content.write(self.text.encode())
@@ -53,9 +56,10 @@ class Parameters:
                 stdin=subprocess.DEVNULL,
                 pass_fds=(content.fileno(),),
             )
+        lines = [line.replace(file, PARAMS) for line in done.stderr.strip().splitlines()]
         if done.returncode != 0:
-            lines = done.stderr.strip().splitlines() or [f"`{command}` ended with exit code {done.returncode}"]
-            raise ParamsError(lines[-1].replace(file, PARAMS))
+            raise ParamsError(lines[-1] if lines else f"`{command}` ended with exit code {done.returncode}")
+        return lines
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,8 @@ def run_once(request):
         with ThreadPoolExecutor() as pool:
             check = pool.submit(parameters.check, repository.root)
             _import_prefect()
-            check.result()
-        return _run_flow(request, parameters, lock, session)
+            notes = check.result()
+        return _run_flow(request, parameters, notes, lock, session)
 
 
 def _import_prefect():
@@ -56,7 +56,7 @@ def _import_prefect():
         gc.enable()
 
 
-def _run_flow(request, parameters, lock, session):
+def _run_flow(request, parameters, notes, lock, session):
     import httpx
     from prefect.exceptions import Abort
 
@@ -64,7 +64,7 @@ def _run_flow(request, parameters, lock, session):
     from flows.places import PreparedRun
 
     over = threading.Event()
-    flow = pipeline_here(over, PreparedRun(parameters, lock, session) if session else None)
+    flow = pipeline_here(over, PreparedRun(parameters, notes, lock, session) if session else None)
     given = {**dataclasses.asdict(request), "overrides": list(request.overrides)}
     try:
         with a_server(parameters.settings.grace_seconds, over), without_heartbeats():

@@ -79,7 +79,9 @@ def test_nothing_changed_is_cached_and_a_value_set_back_is_restored(project, run
     flow, tasks = states(runs, project.pipeline())
     assert flow == "Cached" and tasks == dict.fromkeys(STAGES, "Cached")
 
-    flow, tasks = states(runs, project.pipeline("--set", "train.steps=4"))
+    done = project.pipeline("--set", "train.steps=4")
+    assert done.stderr.count("params.yaml: note: four steps are none for this machine") == 1
+    flow, tasks = states(runs, done)
     assert flow == "Completed"
     assert tasks == {name: "Cached" if name in ("fetch", "normalize") else "Ran" for name in STAGES}
     assert "steps: 4  # updates" in (project.root / "params.yaml").read_text()

@@ -49,6 +49,8 @@ def test_an_isolated_run_neither_sees_nor_touches_edits_and_records_only_changes
     assert project.git("tag") == ""
 
     done = project.pipeline("--isolated", "--set", "train.steps=4")
+    note = "params.yaml: note: four steps are none for this machine"
+    assert done.stderr.count(note) == 1
     assert (snapshot(project.root / "data"), project.git("status", "--short")) == before
     assert (project.root / "toy.py").read_text() == edited
     assert project.git("rev-parse", "HEAD") == head
@@ -64,6 +66,7 @@ def test_an_isolated_run_neither_sees_nor_touches_edits_and_records_only_changes
     # the same again: everything is as the newest version has it
     done = project.pipeline("--isolated", "--set", "train.steps=4")
     assert done.stdout.strip() == "Cached: nothing changed"
+    assert note not in done.stderr
     assert len(listed(project)) == 1
 
 
