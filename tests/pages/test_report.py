@@ -1,6 +1,7 @@
 """The report: right numbers, nothing to load, nothing unescaped, the same bytes again, and a real browser that shows it."""
 
 import base64
+import contextlib
 import csv
 import html.parser
 import io
@@ -54,13 +55,12 @@ def change_params(folder, section, **changes):
     yaml.dump(params, folder / "params.yaml")
 
 
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    """A folder with a whole run's files, in which the stage works."""
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    (tmp_path / "sets").mkdir()
-    shutil.copy(ROOT / "sets/lecture.yaml", tmp_path / "sets")
-    data = tmp_path / "data"
+def make_run(folder):
+    """Put a whole run's files into the `folder`."""
+    shutil.copy(ROOT / "params.yaml", folder)
+    (folder / "sets").mkdir()
+    shutil.copy(ROOT / "sets/lecture.yaml", folder / "sets")
+    data = folder / "data"
     write_csv(data / "model/history.csv", tables.HISTORY_COLUMNS, map(history_row, range(101)))
     end = {"g_loss": 4.25, "d_loss": 0.125, "d_accuracy_percent": 91.5}
     write_json(data / "model/metrics.json", {"final": end, "tail_mean": end})
@@ -74,8 +74,23 @@ def run(tmp_path, monkeypatch):
         pictures.write_png(data / f"gallery/img-{step}.png", pictures.grid(grays, columns=4, scale=3))
     pictures.write_png(data / "gallery/final.png", pictures.grid(grays, columns=8, scale=3))
     write_json(data / "gallery/explorer.json", {"left_out": "it has 9 weights too many"})
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A folder with a whole run's files, in which the stage works."""
+    make_run(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The page of such a run as it is."""
+    folder = tmp_path_factory.mktemp("whole")
+    make_run(folder)
+    with contextlib.chdir(folder):
+        return make_page()
 
 
 class Page(html.parser.HTMLParser):
@@ -139,14 +154,13 @@ def error_of(call, *arguments, **options):
     return str(caught.value)
 
 
-def test_the_page_loads_nothing(run):
-    text = make_page()
-    page = Page(text)
+def test_the_page_loads_nothing(whole):
+    page = Page(whole)
     loading = {"src", "srcset", "href", "xlink:href", "data", "action", "formaction", "poster", "background", "ping"}
     targets = [value for e in page.elements for name, value in e["attributes"].items() if name in loading]
     assert len(targets) > len(STEPS)
     assert [target for target in targets if not target.startswith(("data:", "#"))] == []
-    assert not re.search(r"@import|url\((?!#)", text)
+    assert not re.search(r"@import|url\((?!#)", whole)
     scripts = code_of(page)
     assert len(scripts) == 3 and not any(re.search(r"\b(fetch|XMLHttpRequest|import|eval|Function)\b", text) for text in scripts)
     policy = next(e["attributes"] for e in page.all("meta") if "http-equiv" in e["attributes"])
@@ -155,18 +169,17 @@ def test_the_page_loads_nothing(run):
     )
 
 
-def test_identifiers_are_unique_and_every_reference_finds_its_own(run):
-    text = make_page()
-    page = Page(text)
+def test_identifiers_are_unique_and_every_reference_finds_its_own(whole):
+    page = Page(whole)
     ids = [e["attributes"]["id"] for e in page.elements if "id" in e["attributes"]]
     assert len(ids) == len(set(ids))
-    references = re.findall(r'(?:url\(|href=")#([^")]+)', text)
+    references = re.findall(r'(?:url\(|href=")#([^")]+)', whole)
     references += [e["attributes"]["aria-labelledby"] for e in page.elements if "aria-labelledby" in e["attributes"]]
     assert references and set(references) <= set(ids)
 
 
-def test_pictures_are_embedded_without_their_enlargement_and_described(run):
-    page = Page(make_page())
+def test_pictures_are_embedded_without_their_enlargement_and_described(whole):
+    page = Page(whole)
     images = [e["attributes"] for e in page.all("img")]
     assert all(image["alt"] for image in images)
     film = {picture["alt"]: picture["src"] for picture in images if picture["alt"].startswith("Samples at step")}
@@ -181,20 +194,19 @@ def decode(uri):
         return np.asarray(image)
 
 
-def test_curves_have_a_description_and_the_colours_of_the_page(run):
-    text = make_page()
-    curves = Page(text).all("svg")
+def test_curves_have_a_description_and_the_colours_of_the_page(whole):
+    curves = Page(whole).all("svg")
     assert [curve["attributes"]["role"] for curve in curves] == ["img"] * 3
     assert curves[0]["attributes"]["aria-label"] == "Losses, steps 0 to 100: generator 1 to 1.1; discriminator 0.5 to 0.4"
     assert curves[2]["attributes"]["aria-label"] == "FID, steps 0 to 100: FID 400 to 300; real digits 0.152 to 0.152"
-    for curve in re.findall("<svg.*?</svg>", text, re.DOTALL):
+    for curve in re.findall("<svg.*?</svg>", whole, re.DOTALL):
         assert set(re.findall(r"#[0-9a-f]{6}\b", curve)) == set()
         assert "var(--ink)" in curve
 
 
-def test_the_marks_on_a_curve_lie_on_its_line(run):
+def test_the_marks_on_a_curve_lie_on_its_line(whole):
     """Both charts of training have the same steps, so a line through two points of the drawn curve gives the third."""
-    curves = Page(make_page()).all("svg")
+    curves = Page(whole).all("svg")
     loss, accuracy = (json.loads(curve["attributes"]["data-marks"]) for curve in curves[:2])
     assert len(loss["x"]) == len(STEPS) and [len(y) for y in loss["y"]] == [3, 3]
     assert loss["x"][1] - loss["x"][0] == pytest.approx(loss["x"][2] - loss["x"][1], abs=0.2)
@@ -204,7 +216,7 @@ def test_the_marks_on_a_curve_lie_on_its_line(run):
     assert heights[0] - heights[1] == pytest.approx(heights[1] - heights[2], abs=0.2)
     assert accuracy["top"] <= heights[2] and heights[0] <= accuracy["bottom"]
     lines = r'id="accuracy-line2d_\d+">\s*<path d="M (\S+) (\S+) [^"]*L (\S+) (\S+) *\s*" clip-path[^>]*var\(--second\)'
-    path = re.search(lines, make_page())
+    path = re.search(lines, whole)
     assert [float(text) for text in path.groups()] == pytest.approx(
         [accuracy["x"][0], heights[0], accuracy["x"][2], heights[2]], abs=0.1
     )
@@ -288,8 +300,8 @@ def test_an_explorer_is_embedded_with_its_pictures(run):
     assert [alt for alt in described if "direction" in alt] == [f"Three samples along direction {n}" for n in (1, 2)]
 
 
-def test_an_explorer_that_was_left_out_says_why(run):
-    page = Page(make_page())
+def test_an_explorer_that_was_left_out_says_why(whole):
+    page = Page(whole)
     assert any("it has 9 weights too many" in text for text in page.texts("p"))
     assert not any(e["attributes"].get("id") in ("explorer", "explorer-data") for e in page.elements)
 
@@ -301,23 +313,23 @@ def test_a_damaged_explorer(run, text):
     assert error_of(stage.main).startswith(f"{path}: ")
 
 
-def test_headings_are_nested_in_order(run):
-    page = Page(make_page())
+def test_headings_are_nested_in_order(whole):
+    page = Page(whole)
     levels = [int(e["tag"][1]) for e in page.elements if re.fullmatch("h[1-6]", e["tag"])]
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
 
 
-def test_text_has_contrast_in_both_colour_schemes(run):
-    check_contrast(make_page())
+def test_text_has_contrast_in_both_colour_schemes(whole):
+    check_contrast(whole)
 
 
 def log_table(page):
     return next(table for table in page.tables if any(row[0] == "Step" for row in table))
 
 
-def test_the_log_stands_beside_the_published_one_under_its_parameters(run):
-    rows = log_table(Page(make_page()))
+def test_the_log_stands_beside_the_published_one_under_its_parameters(whole):
+    rows = log_table(Page(whole))
     assert rows[0] == ["", "This run", "Published"]
     assert rows[2:] == [
         ["0", "1.000", "0.500", "90.0", "0.937", "0.939", "52.0"],
@@ -366,8 +378,8 @@ def test_the_published_mean_is_that_of_its_last_nine_lines():
     ]
 
 
-def test_quality_shows_each_metric_its_noise_and_that_of_real_digits(run):
-    page = Page(make_page())
+def test_quality_shows_each_metric_its_noise_and_that_of_real_digits(whole):
+    page = Page(whole)
     table = next(table for table in page.tables if table[0][0] == "Metric")
     assert table == [
         ["Metric", "Generator", "Real test images", "Real, half against half"],
@@ -401,8 +413,8 @@ def test_without_an_evaluation_the_page_says_so(run):
     assert len(page.all("svg")) == 2
 
 
-def test_every_shown_parameter_stands_on_the_page(run):
-    page = Page(make_page())
+def test_every_shown_parameter_stands_on_the_page(whole):
+    page = Page(whole)
     rows = {tuple(row) for table in page.tables for row in table}
     assert {("generator_adam.learning_rate", "0.001"), ("generator_units", "[128, 128]"), ("final_rows", "10")} <= rows
 
