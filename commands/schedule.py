@@ -1,22 +1,15 @@
 """`gan schedule`: the pipeline on a schedule, served by this process."""
 
 import datetime
-import math
 import os
 from pathlib import Path
 
 import click
 
+from commands.options import positive
 from flows.git import Repository
 from flows.request import RunRequest
 from flows.schedule import parse_schedule, require_server, serve
-
-
-def positive(context, option, seconds):
-    """`seconds` of an option, a positive number or None."""
-    if seconds is not None and not (seconds > 0 and math.isfinite(seconds)):
-        raise click.BadParameter(f"expected a positive number of seconds, got {seconds:g}", context, option)
-    return seconds
 
 
 @click.command()

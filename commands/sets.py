@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from commands.schedule import positive
+from commands.options import positive
 from flows.sets import for_machine, this_machine
 from gan.errors import ParamsError, UserError
 from gan.files import write_bytes
