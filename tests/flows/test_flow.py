@@ -131,7 +131,7 @@ def test_a_server_without_memory_is_one_line(monkeypatch, error, cause, message)
     monkeypatch.setattr(start, "a_server", lambda *_: contextlib.nullcontext())
     parameters = SimpleNamespace(settings=SimpleNamespace(grace_seconds=1))
     with pytest.raises(start.ServerLost, match=message):
-        start._run_flow(RunRequest(), parameters, None, None)
+        start._run_flow(RunRequest(), parameters, [], None, None)
     assert all(record.exc_info is None for record in told) and len(told) == isinstance(error, httpx.HTTPError)
 
 
