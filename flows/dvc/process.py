@@ -58,12 +58,14 @@ def main():
 
 
 def _serve(pending, busy, finished, early):
+    import configobj
     import dvc.repo
     import dvc.stage.run
     import dvc.utils.serialize._common as serialize
     from dvc.cli import main as dvc_main
     from dvc.stage.cache import StageCache
 
+    configobj.ConfigObj.write = _in_utf8(configobj.ConfigObj.write)
     dvc.stage.run.cmd_run = _saved_after(dvc.stage.run.cmd_run)
     serialize._dump_data = _whole_or_not_at_all(serialize._dump_data)
     # `dvc repro --pull` would fetch the whole run cache of the remote for each stage; versions bring what is needed of it
@@ -98,6 +100,16 @@ def _quiet_if_interrupted(unraisable):
     """
     if not _interrupted.is_set() and not issubclass(unraisable.exc_type, KeyboardInterrupt):
         sys.__unraisablehook__(unraisable)
+
+
+def _in_utf8(write):
+    """A ConfigObj's `write`, in UTF-8: DVC's is in ASCII and cannot name a cache or a remote in a folder of other letters."""
+
+    def write_in_utf8(config, *arguments, **options):
+        config.default_encoding = "utf-8"
+        return write(config, *arguments, **options)
+
+    return write_in_utf8
 
 
 def _saved_after(cmd_run):

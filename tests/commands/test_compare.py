@@ -65,7 +65,7 @@ def write_run(folder, *, seed, steps, fid, conditional=False):
 @pytest.fixture(scope="module")
 def template(tmp_path_factory, tensorflow):
     """Two commits, tagged old and new, with a run each."""
-    folder = tmp_path_factory.mktemp("two-runs") / "project"
+    folder = tmp_path_factory.mktemp("two-runs") / "a prøject"
     folder.mkdir()
     run(folder, "git", "init", "-q", "-b", "main")
     run(folder, sys.executable, "-m", "dvc", "init", "-q")
@@ -82,8 +82,8 @@ def template(tmp_path_factory, tensorflow):
 
 @pytest.fixture
 def project(template, tmp_path):
-    shutil.copytree(template, tmp_path / "project")
-    return tmp_path / "project"
+    shutil.copytree(template, tmp_path / "a prøject")
+    return tmp_path / "a prøject"
 
 
 def test_two_runs_are_printed_and_shown_on_a_page(project):

@@ -352,7 +352,7 @@ def _make_templates(folder):
 
 def make_project(folder, *, ran=False, api_url=None):
     """A fresh toy project in `folder`; with `ran`, its stages have run once and the result is committed."""
-    project = Project(Path(folder) / "project", api_url)
+    project = Project(Path(folder) / "a prøject", api_url)
     shutil.copytree(templates() / ("ran" if ran else "created"), project.root, symlinks=True)
     project.control.mkdir()
     project.environment["PREFECT_HOME"] = str(_client_home())

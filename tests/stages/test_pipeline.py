@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow(seconds=12), pytest.mark.timeout(600)]
 @pytest.fixture(scope="module")
 def template(tmp_path_factory):
     """A project that has run once and is committed, which stages ran, and its results' digests."""
-    folder = tmp_path_factory.mktemp("pipeline") / "project"
+    folder = tmp_path_factory.mktemp("pipeline") / "a prøject"
     folder.mkdir()
     project = Project(folder)
     ran = project.repro()
