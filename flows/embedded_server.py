@@ -31,7 +31,7 @@ def start_embedded_server(grace_seconds, run_over):
     Raises UserError where it does not start.
     """
     import prefect
-    from prefect.settings import get_current_settings
+    from prefect.settings import PREFECT_HOME, get_current_settings
 
     settings = get_current_settings().to_environment_variables(exclude_unset=True)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -52,6 +52,9 @@ def start_embedded_server(grace_seconds, run_over):
     try:  # the socket takes requests from the beginning, and closes if the server ends
         httpx.get(f"{url}/health", timeout=_START_SECONDS, trust_env=False).raise_for_status()
     except httpx.HTTPError as error:
+        home = PREFECT_HOME.value()
+        if not os.access(home, os.W_OK):  # as in a container whose user has no home
+            raise UserError(f"Prefect's folder {home} cannot be written; set PREFECT_HOME to one that can") from None
         raise UserError(f"Prefect's embedded server did not start ({error}); `prefect server start` shows why") from None
     return url
 

@@ -233,6 +233,15 @@ def test_a_scratch_folder_is_the_checkouts_also_for_a_run_in_a_worktree(project)
     assert (project.root / ".scratch/mine/live/newest/samples.png").read_text() == "samples of step 4"
 
 
+@pytest.mark.slow(seconds=6)
+def test_an_embedded_server_without_a_folder_says_so(project):
+    del project.environment["PREFECT_API_URL"]
+    project.environment["PREFECT_HOME"] = "/proc/prefect"
+    done = project.pipeline(check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith("gan: Prefect's folder /proc/prefect cannot be written; set PREFECT_HOME to one that can\n")
+
+
 def test_the_embedded_server_is_enough(project):
     del project.environment["PREFECT_API_URL"]
     # behind a proxy, which knows nothing of this machine's own addresses
