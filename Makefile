@@ -4,6 +4,8 @@ BIN  := $(VENV)/bin
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
+# DVC asks for the user's name, and in many a container there is none
+export USER := $(or $(USER),$(LOGNAME),$(firstword $(shell (id -un || id -u) 2>/dev/null)))
 # the stages run `python`, which must be the environment's; what makes the environment is looked for outside it
 OUTSIDE := $(subst $(CURDIR)/$(BIN):,,$(PATH))
 export PATH := $(CURDIR)/$(BIN):$(OUTSIDE)

@@ -1,5 +1,6 @@
 """The program `gan`: finds the command that was asked for and loads that one alone, so that `gan --help` is there at once."""
 
+import getpass
 import importlib
 import os
 import signal
@@ -60,6 +61,7 @@ def gan():
 def main():
     """Run the program and exit: 0 done, 1 an error that the user can mend, 2 wrong usage, 130 stopped by Ctrl-C."""
     _open_standard_streams()
+    _name_the_user()
     pin_numpy()
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as this package had it; a shell's background job ignores it
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -93,6 +95,14 @@ def _open_standard_streams():
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
+
+
+def _name_the_user():
+    """Give DVC a name for this user: one without an entry in the system's list, as in many a container, has a number alone."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["USER"] = str(os.getuid())
 
 
 def _says_interrupt(error):

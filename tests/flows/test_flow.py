@@ -233,6 +233,17 @@ def test_a_scratch_folder_is_the_checkouts_also_for_a_run_in_a_worktree(project)
     assert (project.root / ".scratch/mine/live/newest/samples.png").read_text() == "samples of step 4"
 
 
+def test_a_user_without_a_name_runs_it_all_the_same(project):
+    # as in a container; to the files it is still who it was
+    nameless = ["unshare", "--user", "--map-user=4321", "--map-group=4321"]
+    if subprocess.run([*nameless, "true"], capture_output=True).returncode != 0:
+        pytest.skip("this system makes no user namespaces")
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        project.environment.pop(name, None)
+    done = project.run(*nameless, sys.executable, "-m", "commands", "flow")
+    assert done.stdout.strip() == "Cached: nothing changed"
+
+
 @pytest.mark.slow(seconds=6)
 def test_an_embedded_server_without_a_folder_says_so(project):
     del project.environment["PREFECT_API_URL"]
