@@ -98,6 +98,8 @@ def install(folder, thing, uv, *, again):
         # the project alone needs no index
         offline = ["--offline"], dict(os.environ)
         arguments, variables = offline if thing.is_dir() else uv_settings(pip_options(pip_configuration(folder)), os.environ)
+        if not can_be_written(uv_cache(variables)):  # pip goes on without its own; uv would fail
+            variables["UV_NO_CACHE"] = "1"
         if again:
             arguments.append("--reinstall")
         # Python writes bytecode by itself, when it first imports a module, unless it is told not to
@@ -193,6 +195,21 @@ def uv_settings(options, environment):
     if has_system_certificates():
         variables["UV_SYSTEM_CERTS"] = "1"
     return arguments, variables
+
+
+def uv_cache(variables):
+    """The folder of uv's cache, as uv finds it in `variables`."""
+    named = variables.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(variables.get("UV_CACHE_DIR") or os.path.join(named, "uv"))
+
+
+def can_be_written(folder):
+    """Whether this user may write to `folder`, which is made where it is not there: a user without a home cannot."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
 
 
 def is_true(value):

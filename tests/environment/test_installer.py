@@ -209,6 +209,17 @@ def test_uv_installs_and_a_stopped_installation_is_done_anew(uv, made, index, ca
     assert capfd.readouterr().out == ""
 
 
+@pytest.mark.slow(seconds=1)
+@pytest.mark.parametrize("variable", ["UV_CACHE_DIR", "XDG_CACHE_HOME", "HOME"])
+def test_uv_does_without_a_cache_that_it_cannot_write(variable, uv, made, index, monkeypatch, capfd):
+    for name in ("UV_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, "/proc/nowhere")  # where not even root makes a folder
+    environment.install(made, index / "right.lock", uv, again=False)
+    assert colour(made) == "red\n"
+    assert capfd.readouterr().out == ""
+
+
 @pytest.mark.slow(seconds=10)
 @pytest.mark.parametrize("program", [b"#!/bin/sh\necho no such index >&2\nexit 2\n", b"\x7fELF another machine's"])
 def test_pip_installs_where_uv_fails(program, made, index, tmp_path, capfd):
