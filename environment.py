@@ -98,7 +98,8 @@ def install(folder, thing, uv, *, again):
         # the project alone needs no index
         offline = ["--offline"], dict(os.environ)
         arguments, variables = offline if thing.is_dir() else uv_settings(pip_options(pip_configuration(folder)), os.environ)
-        if not can_be_written(uv_cache(variables)):  # pip goes on without its own; uv would fail
+        # pip goes on without its own; uv would fail
+        if "UV_NO_CACHE" not in variables and not can_be_written(uv_cache(variables)):
             variables["UV_NO_CACHE"] = "1"
         if again:
             arguments.append("--reinstall")

@@ -141,7 +141,7 @@ def test_two_runs_and_any_cut_into_blocks_give_the_same_bytes(engine, monkeypatc
                 np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.slow(seconds=8)
+@pytest.mark.slow(seconds=3)
 def test_without_replacement_each_image_is_seen_once_an_epoch_however_steps_are_cut(tensorflow, monkeypatch):
     from gan.training.engine import Engine
 
@@ -189,7 +189,7 @@ def test_a_run_that_stops_at_every_block_ends_in_the_same_bytes(engine, tmp_path
         assert all(np.array_equal(a, b) for a, b in zip(weights(whole.state, name), weights(run.state, name), strict=True))
 
 
-@pytest.mark.slow(seconds=8)
+@pytest.mark.slow(seconds=3)
 def test_a_non_finite_loss_names_its_step_and_keeps_the_checkpoint(tensorflow, tmp_path):
     from gan.training.engine import Engine, NonFiniteError
 
